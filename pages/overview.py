@@ -1,0 +1,7 @@
+import streamlit as st
+
+import shell
+
+shell.navigation()
+
+st.title("Overview")
