@@ -38,7 +38,7 @@ class AugmentationPolicy(BaseModel):
         rotation: largest angle either way, degrees, 0..180. Default 0. A positive draw turns anticlockwise.
         width_shift: largest move either way, fraction of the width, 0..1. Default 0. A positive draw moves right.
         height_shift: largest move either way, fraction of the height, 0..1. Default 0. A positive draw moves down.
-        shear: largest shear either way, degrees, 0..60, about the centre. Default 0. A positive draw moves the top left.
+        shear: largest shear either way, degrees, 0..60, about the centre. Default 0. Positive moves the top left.
         zoom: the factor is drawn in [1 - zoom, 1 + zoom], 0..0.9. Default 0. Above 1 shows more scene.
         zoom_per_axis: draw one factor an axis instead of one for both. Default False.
         brightness: largest amount added or taken away, fraction of full scale 255, 0..1. Default 0.
