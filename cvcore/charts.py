@@ -1,0 +1,248 @@
+"""Figures as plain Plotly dicts, one colour a strategy everywhere, each with its finding in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from cvcore.statistics import ema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Told apart by people with any of the three colour-vision deficiencies (at least 20 apart in Lab under each),
+# and at least 3.4:1 against both backgrounds of .streamlit/config.toml.
+STRATEGY_COLOURS = {"scratch": "#C0731B", "augmented": "#D0459B", "features": "#2B66E0", "finetune": "#0A9A68"}
+NEUTRAL = "#808891"
+CONFIG = {"displayModeBar": False, "scrollZoom": False}
+_SHADES = (0.0, 0.35, -0.3, 0.2)  # of the second, third… run of a strategy: towards white, or black if negative
+_DASHES = ("solid", "dash", "longdashdot", "longdash")
+_METRICS = {
+    "accuracy": ("Accuracy by epoch", "accuracy (share of pictures right)", ".0%", ".1%"),
+    "loss": ("Loss by epoch", "loss (cross-entropy, nats)", None, ".3f"),
+}
+_LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.18, "yanchor": "top", "title": {"text": ""}}
+
+
+@dataclass(frozen=True)
+class Series:
+    """The curves of one run.
+
+    Attributes:
+        label: what the legend calls it.
+        strategy: decides its colour.
+        history: a row an epoch: epoch, loss, accuracy, val_loss, val_accuracy.
+        best_epoch: the one with the lowest val_loss, or None to mark none.
+    """
+
+    label: str
+    strategy: str | None
+    history: pd.DataFrame
+    best_epoch: int | None = None
+
+
+def run_styles(strategies: Sequence[str | None]) -> list[tuple[str, str]]:
+    """Give each run its (colour, dash): its strategy's colour, later runs of the same strategy shaded and dashed."""
+    seen: Counter[str | None] = Counter()
+    styles = []
+    for strategy in strategies:
+        nth = seen[strategy]
+        seen[strategy] += 1
+        colour = STRATEGY_COLOURS.get(str(strategy), NEUTRAL)
+        styles.append((_shade(colour, _SHADES[nth % len(_SHADES)]), _DASHES[nth % len(_DASHES)]))
+    return styles
+
+
+def _shade(colour: str, amount: float) -> str:
+    target = 255 if amount > 0 else 0
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (target - part) * abs(amount)):02X}" for part in parts)
+
+
+def curves(series: Sequence[Series], metric: str = "accuracy", smoothing: float = 0.0) -> dict[str, Any]:
+    """Draw training and validation over one another, the best epoch of each run marked.
+
+    Args:
+        series: the runs, in legend order; one without finished epochs is only named.
+        metric: "accuracy" or "loss".
+        smoothing: weight of the exponential moving average, 0 (off) up to but not including 1. The measured line
+            stays visible faintly, and the hover always gives measured values.
+
+    Returns:
+        A Plotly figure as a dict.
+    """
+    title, unit, ticks, hover = _METRICS[metric]
+    traces: list[dict[str, Any]] = []
+    for one, (colour, dash) in zip(series, run_styles([one.strategy for one in series]), strict=True):
+        traces += _run_traces(one, metric, smoothing, colour, dash, hover)
+    traces += _key_traces(any(one.best_epoch for one in series), smoothing > 0)
+    longest = max((len(one.history) for one in series), default=0)
+    yaxis: dict[str, Any] = {"title": {"text": unit}}
+    if ticks:
+        yaxis["tickformat"] = ticks
+    return {
+        "data": traces,
+        "layout": {
+            "title": {"text": title + (f", smoothed with weight {smoothing:g}" if smoothing else "")},
+            "xaxis": {"title": {"text": "epoch"}, **({"dtick": 1} if 0 < longest <= 15 else {})},
+            "yaxis": yaxis,
+            "hovermode": "x unified",
+            "legend": {**_LEGEND, "groupclick": "togglegroup"},
+            "height": 460,
+            "margin": {"t": 56, "r": 16, "b": 24, "l": 64},
+        },
+    }
+
+
+def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: str, hover: str) -> list[dict[str, Any]]:
+    epochs = [int(epoch) for epoch in one.history["epoch"]] if len(one.history) else []
+    training = _numbers(one.history[metric]) if epochs else []
+    validation = _numbers(one.history[f"val_{metric}"]) if epochs else []
+    told = "%{customdata[0]:X} validation, %{customdata[1]:X} training%{customdata[2]}".replace("X", hover)
+    best = [" ◆ best epoch" if epoch == one.best_epoch else "" for epoch in epochs]
+    shared = {"type": "scatter", "mode": "lines", "x": epochs, "legendgroup": one.label, "name": one.label}
+    silent = {"hoverinfo": "skip", "showlegend": False}
+    # A line of one point is invisible: the first epoch of a live run needs its marker.
+    mode = {"mode": "lines+markers"} if len(epochs) == 1 else {}
+    traces: list[dict[str, Any]] = []
+    if smoothing:
+        faint = {**shared, **silent, "opacity": 0.3}
+        traces.append({**faint, "y": validation, "line": {"color": colour, "width": 1.5}})
+        traces.append({**faint, "y": training, "line": {"color": colour, "width": 1, "dash": "dot"}})
+    traces.append({**shared, **silent, **mode, "y": _smooth(training, smoothing), "opacity": 0.85,
+                   "line": {"color": colour, "width": 1.4, "dash": "dot"}})  # fmt: skip
+    traces.append({
+        **shared, **mode, "y": _smooth(validation, smoothing), "showlegend": True,
+        "line": {"color": colour, "width": 2.6, "dash": dash},
+        "customdata": [list(row) for row in zip(validation, training, best, strict=True)],
+        "hovertemplate": told,
+    })  # fmt: skip
+    if one.best_epoch in epochs:
+        traces.append({
+            **shared, **silent, "mode": "markers", "x": [one.best_epoch],
+            "y": [validation[epochs.index(one.best_epoch)]],
+            "marker": {"symbol": "diamond", "size": 11, "color": colour, "line": {"color": "white", "width": 1.5}},
+        })  # fmt: skip
+    return traces
+
+
+def _key_traces(best: bool, smoothed: bool) -> list[dict[str, Any]]:
+    """Legend entries that say what the line styles mean, without data of their own."""
+    key = {"type": "scatter", "x": [None], "y": [None], "mode": "lines", "hoverinfo": "skip", "legendgroup": "key"}
+    traces: list[dict[str, Any]] = [
+        {**key, "name": "validation", "line": {"color": NEUTRAL, "width": 2.6}},
+        {**key, "name": "training", "line": {"color": NEUTRAL, "width": 1.4, "dash": "dot"}},
+    ]
+    if smoothed:
+        traces.append({**key, "name": "measured", "opacity": 0.4, "line": {"color": NEUTRAL, "width": 1.5}})
+    if best:
+        traces.append({**key, "name": "best epoch (lowest validation loss)", "mode": "markers",
+                       "marker": {"symbol": "diamond", "size": 11, "color": NEUTRAL}})  # fmt: skip
+    return traces
+
+
+def curves_alt(series: Sequence[Series], metric: str = "accuracy") -> str:
+    """State in words what `curves` shows: each run's last epoch, its gap, and its best epoch."""
+    sentences = []
+    for one in series:
+        if not len(one.history):
+            sentences.append(f"{one.label}: no finished epoch yet.")
+            continue
+        last = one.history.iloc[-1]
+        training, validation = _figure(last[metric], metric), _figure(last[f"val_{metric}"], metric)
+        best = f", best epoch {one.best_epoch}" if one.best_epoch else ""
+        sentences.append(
+            f"{one.label}: at epoch {int(last['epoch'])} training {training}, validation {validation}{best}."
+        )
+    return f"{_METRICS[metric][0]}. " + " ".join(sentences)
+
+
+def accuracy_dots(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Draw test accuracies as dots with their 95 % Wilson intervals, first row on top.
+
+    Args:
+        rows: as `comparison.figures` makes them; rows without a test accuracy are left out. Where they were tested
+            on more than one set of pictures, each label names its own.
+
+    Returns:
+        A Plotly figure as a dict.
+    """
+    rows, styles = _tested(rows)
+    names = _test_labels(rows)
+    traces = [
+        {
+            "type": "scatter", "mode": "markers+text", "x": [row["test_accuracy"]], "y": [name], "name": row["label"],
+            "text": [f"{row['test_accuracy']:.1%}"], "textposition": "top center", "cliponaxis": False,
+            "marker": {"color": colour, "size": 13},
+            "error_x": {"type": "data", "symmetric": False, "array": [row["test_high"] - row["test_accuracy"]],
+                        "arrayminus": [row["test_accuracy"] - row["test_low"]], "color": colour, "thickness": 3,
+                        "width": 7},
+            "hovertemplate": f"{row['test_accuracy']:.1%} of {row['test_count']:,} test pictures<br>95 % interval "
+                             f"{row['test_low']:.1%} to {row['test_high']:.1%}<extra></extra>",
+            "showlegend": False,
+        }
+        for row, name, (colour, _) in zip(rows, names, styles, strict=True)
+    ]  # fmt: skip
+    guesses = {round(row["guessing"], 4) for row in rows if row["guessing"]}
+    lowest = min([row["test_low"] for row in rows] + list(guesses), default=0.0)
+    layout: dict[str, Any] = {
+        "title": {"text": "Test accuracy with its 95 % interval"},
+        "xaxis": {"title": {"text": "test accuracy (share of test pictures right)"}, "tickformat": ".0%",
+                  "range": [max(0.0, lowest - 0.03), 1.01]},
+        "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
+        "height": 150 + 56 * len(rows),
+        "margin": {"t": 56, "r": 24, "b": 48, "l": 16},
+    }  # fmt: skip
+    if len(guesses) == 1:
+        guess = guesses.pop()
+        layout["shapes"] = [{"type": "line", "x0": guess, "x1": guess, "yref": "paper", "y0": 0, "y1": 1,
+                             "line": {"color": NEUTRAL, "width": 1.5, "dash": "dash"}}]  # fmt: skip
+        layout["annotations"] = [{"x": guess, "y": 0, "yref": "paper", "text": f"guessing {guess:.0%}",
+                                  "showarrow": False, "xanchor": "left", "yanchor": "bottom", "xshift": 4,
+                                  "font": {"color": NEUTRAL}}]  # fmt: skip
+    return {"data": traces, "layout": layout}
+
+
+def accuracy_dots_alt(rows: Sequence[dict[str, Any]]) -> str:
+    """State in words what `accuracy_dots` shows: every figure with its interval, highest first."""
+    rows, _ = _tested(rows)
+    names = dict(zip((row["run"] for row in rows), _test_labels(rows), strict=True))
+    ranked = sorted(rows, key=lambda row: -row["test_accuracy"])
+    parts = [
+        f"{names[row['run']].replace('<br>', ', ')} {row['test_accuracy']:.1%} (95 % interval {row['test_low']:.1%} "
+        f"to {row['test_high']:.1%})"
+        for row in ranked
+    ]
+    return "Test accuracy, highest first: " + "; ".join(parts) + "." if parts else "No run has a test accuracy."
+
+
+def _tested(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """Rows that have a test accuracy, with the style each has among all rows: the same colour in every chart."""
+    styles = run_styles([row["strategy"] for row in rows])
+    tested = [
+        (row, style)
+        for row, style in zip(rows, styles, strict=True)
+        if None not in (row["test_accuracy"], row["test_low"])
+    ]
+    return [row for row, _ in tested], [style for _, style in tested]
+
+
+def _test_labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+    several = len({row["fingerprint"] for row in rows}) > 1
+    return [f"{row['label']}<br>on {row['dataset']}" if several else row["label"] for row in rows]
+
+
+def _numbers(column: pd.Series) -> list[float | None]:
+    return [float(value) if isfinite(value) else None for value in column]
+
+
+def _smooth(values: list[float | None], weight: float) -> list[float | None]:
+    smoothed = ema([float("nan") if value is None else value for value in values], weight)
+    return [value if isfinite(value) else None for value in smoothed]
+
+
+def _figure(value: float, metric: str) -> str:
+    return f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}"

@@ -1,0 +1,175 @@
+"""Runs side by side: their names, figures, differing settings, and what makes them hard to compare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cvcore.run_directory import Run
+
+STRATEGY_TITLES = {
+    "scratch": "From scratch",
+    "augmented": "Augmented",
+    "features": "Features",
+    "finetune": "Fine-tuned",
+}
+_NAMES_ONLY = {"id", "title", "source"}  # recipe fields that decide nothing about a run
+
+
+def in_teaching_order(runs: Sequence[Run]) -> list[Run]:
+    """Sort runs by strategy in the order of the lesson, then oldest first."""
+    order = list(STRATEGY_TITLES)
+    return sorted(runs, key=lambda run: (order.index(run.strategy) if run.strategy in order else len(order), run.id))
+
+
+def reference_runs(runs: Sequence[Run]) -> list[Run]:
+    """Pick the recorded runs that ship with the project, one a strategy (the newest), in teaching order."""
+    newest: dict[str | None, Run] = {}
+    for run in sorted(runs, key=lambda run: run.id):
+        if run.reference and run.status == "done":
+            newest[run.strategy] = run
+    return in_teaching_order(list(newest.values()))
+
+
+def run_labels(runs: Sequence[Run]) -> dict[str, str]:
+    """Name each run as briefly as tells it from the others: strategy, then recipe, dataset, seed, end of its id.
+
+    Args:
+        runs: those shown together; a damaged one is named by its id.
+
+    Returns:
+        Run id -> label, all labels different.
+    """
+    parts = {run.id: [STRATEGY_TITLES.get(str(run.strategy), run.id)] for run in runs}
+    more = (
+        lambda run: run.recipe.get("id"),
+        lambda run: run.dataset.get("title") or run.dataset.get("id"),
+        lambda run: f"seed {run.seed}",
+        lambda run: run.id[-4:],
+    )
+    for piece in more:
+        same = Counter(tuple(names) for names in parts.values())
+        unclear = [run for run in runs if same[tuple(parts[run.id])] > 1]
+        groups: dict[tuple[str, ...], set[str]] = {}
+        for run in unclear:
+            groups.setdefault(tuple(parts[run.id]), set()).add(str(piece(run)))
+        for run in unclear:
+            if len(groups[tuple(parts[run.id])]) > 1:
+                parts[run.id] = [*parts[run.id], str(piece(run))]
+    return {run_id: " · ".join(names) for run_id, names in parts.items()}
+
+
+def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """List the figures of runs, one row each, every one read from the run's own files.
+
+    Returns:
+        Rows of run, label, strategy, recipe, dataset, fingerprint, seed, status, best_epoch, val_accuracy (at the
+        lowest val_loss), last_val_accuracy, test_accuracy, test_low, test_high (95 % Wilson interval), test_count,
+        guessing (share of the largest test class), parameters, trainable, seconds. None where there is no figure.
+    """
+    labels = run_labels(runs)
+    return [_row(run, labels[run.id]) for run in runs]
+
+
+def _row(run: Run, label: str) -> dict[str, Any]:
+    metrics = run.metrics or {}
+    low, high = metrics.get("test_accuracy_interval") or (None, None)
+    parameters = metrics.get("parameters") or {}
+    test = list((run.dataset.get("counts", {}).get("test") or {}).values())
+    seconds = metrics.get("seconds")
+    return {
+        "run": run.id,
+        "label": label,
+        "strategy": run.strategy,
+        "recipe": run.recipe.get("id"),
+        "dataset": run.dataset.get("title") or run.dataset.get("id"),
+        "fingerprint": run.dataset.get("fingerprint"),
+        "seed": run.seed,
+        "status": run.status,
+        "best_epoch": metrics.get("best_epoch"),
+        "val_accuracy": metrics.get("val_accuracy"),
+        "last_val_accuracy": metrics.get("last_val_accuracy"),
+        "test_accuracy": metrics.get("test_accuracy"),
+        "test_low": low,
+        "test_high": high,
+        "test_count": metrics.get("test_count"),
+        "guessing": max(test) / sum(test) if sum(test) else None,
+        "parameters": parameters.get("total"),
+        "trainable": parameters.get("trainable"),
+        "seconds": sum(seconds.values()) if isinstance(seconds, dict) else seconds,
+    }
+
+
+def differences(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """List only the settings in which runs differ.
+
+    A run without augmentation counts as one whose policy changes nothing. What a fine-tuning run starts from is
+    listed where it differs from the run's own settings. Names (id, title, source) decide nothing and are left out.
+
+    Returns:
+        Rows of `setting` (nested keys dotted, the dataset and the seed first) and one value a run id, as text.
+    """
+    settings = {run.id: _flat(run) for run in runs}
+    names = list(dict.fromkeys(name for flat in settings.values() for name in flat))
+    rows = []
+    for name in names:
+        values = {run_id: flat.get(name) for run_id, flat in settings.items()}
+        if len({repr(value) for value in values.values()}) > 1:
+            rows.append({"setting": name, **{run_id: _text(value) for run_id, value in values.items()}})
+    return rows
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    from cvcore.augmentation import AugmentationPolicy
+
+    identity = AugmentationPolicy().model_dump(mode="json")
+    recipe = run.recipe
+    flat: dict[str, Any] = {"dataset": run.dataset.get("title") or run.dataset.get("id"), "seed": run.seed}
+    for name, value in recipe.items():
+        if name in _NAMES_ONLY or name == "dataset":
+            continue
+        if name == "augmentation":
+            flat.update({f"augmentation.{key}": part for key, part in {**identity, **(value or {})}.items()})
+        elif name == "starts_from" and isinstance(value, dict):
+            flat["starts_from"] = value.get("id")
+            own = {**recipe, "strategy": value.get("strategy"), "starts_from": None}
+            for key, part in value.items():
+                if key not in _NAMES_ONLY and part != own.get(key):
+                    flat[f"starts_from.{key}"] = part
+        else:
+            flat[name] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value)) or "none"
+    return str(value)
+
+
+def cautions(runs: Sequence[Run]) -> list[str]:
+    """Say in sentences what makes these runs hard to compare; empty when nothing does."""
+    sentences = []
+    datasets: dict[str, str] = {}
+    for run in runs:
+        datasets[str(run.dataset.get("fingerprint"))] = str(run.dataset.get("title") or run.dataset.get("id"))
+    if len(datasets) > 1:
+        names = sorted(set(datasets.values()))
+        what = ", ".join(names) if len(names) > 1 else f"{names[0]}, whose pictures or splits changed between them"
+        sentences.append(f"These runs are on different pictures ({what}): their accuracies do not compare directly.")
+    labels = run_labels(runs)
+    without = [labels[run.id] for run in runs if run.metrics and run.metrics.get("test_accuracy") is None]
+    if without:
+        sentences.append(f"No test split, so no test accuracy: {', '.join(without)}.")
+    unfinished = [f"{labels[run.id]} ({run.status})" for run in runs if run.status not in ("done", "damaged")]
+    if unfinished:
+        sentences.append(f"Not finished, so their figures are missing or may still change: {', '.join(unfinished)}.")
+    return sentences

@@ -1,0 +1,228 @@
+import json
+
+import pandas as pd
+import pytest
+from handmade_runs import DATASET, INTERVALS, write_damaged_run, write_reference_runs, write_run
+
+from cvcore import charts, comparison
+from cvcore.run_directory import list_runs, load_run
+from cvcore.statistics import wilson_interval
+
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3],
+        "loss": [0.7, 0.5, 0.3],
+        "accuracy": [0.5, 0.75, 1.0],
+        "val_loss": [0.7, 0.6, 0.65],
+        "val_accuracy": [0.5, 0.7, 0.65],
+    }
+)
+
+
+def figure(smoothing=0.0, metric="accuracy", history=HISTORY, best_epoch=2):
+    return charts.curves([charts.Series("Features", "features", history, best_epoch)], metric, smoothing)
+
+
+def of_the_run(drawn):
+    return [trace for trace in drawn["data"] if trace["legendgroup"] != "key"]
+
+
+def test_training_is_thin_and_dotted_and_validation_solid():
+    training, validation, best = of_the_run(figure())
+    assert (training["y"], training["line"]["dash"]) == ([0.5, 0.75, 1.0], "dot")
+    assert (validation["y"], validation["line"]["dash"]) == ([0.5, 0.7, 0.65], "solid")
+    assert training["line"]["width"] < validation["line"]["width"]
+    assert (best["x"], best["y"], best["mode"]) == ([2], [0.7], "markers")
+
+
+def test_smoothing_off_draws_the_measured_values_only():
+    assert len(of_the_run(figure(smoothing=0))) == 3
+
+
+def test_smoothing_keeps_the_measured_line_faintly_and_hovers_with_measured_values():
+    traces = of_the_run(figure(smoothing=0.5))
+    faint, smooth = traces[0], traces[3]
+    assert faint["y"] == [0.5, 0.7, 0.65] and faint["opacity"] < 0.5
+    assert smooth["y"] == pytest.approx([0.5, 0.475 / 0.75, 0.5625 / 0.875])
+    assert [row[0] for row in smooth["customdata"]] == [0.5, 0.7, 0.65]
+
+
+def test_best_epoch_of_a_smoothed_run_is_marked_at_its_measured_value():
+    assert of_the_run(figure(smoothing=0.9))[-1]["y"] == [0.7]
+
+
+def test_loss_is_drawn_from_the_loss_columns():
+    training, validation, _ = of_the_run(figure(metric="loss"))
+    assert training["y"] == [0.7, 0.5, 0.3] and validation["y"] == [0.7, 0.6, 0.65]
+
+
+def test_a_run_without_a_finished_epoch_is_drawn_and_said_so():
+    empty = HISTORY.iloc[:0]
+    assert of_the_run(figure(history=empty, best_epoch=None))[0]["y"] == []
+    assert "no finished epoch" in charts.curves_alt([charts.Series("Features", "features", empty)])
+
+
+def test_missing_values_become_gaps_and_the_figure_stays_json():
+    history = HISTORY.assign(val_accuracy=[0.5, float("nan"), 0.65])
+    drawn = figure(history=history, smoothing=0.3)
+    json.dumps(drawn, allow_nan=False)
+    assert of_the_run(drawn)[0]["y"] == [0.5, None, 0.65]
+
+
+def test_plotly_accepts_the_figures(tmp_path):
+    import plotly.graph_objects as go
+
+    write_reference_runs(tmp_path)
+    go.Figure(figure(smoothing=0.5))
+    go.Figure(charts.accuracy_dots(comparison.figures(list_runs(tmp_path))))
+
+
+def test_each_strategy_keeps_its_colour_and_its_later_runs_differ():
+    styles = charts.run_styles(["features", "scratch", "features", "features"])
+    assert styles[0] == (charts.STRATEGY_COLOURS["features"], "solid")
+    assert styles[1] == (charts.STRATEGY_COLOURS["scratch"], "solid")
+    assert len(set(styles)) == 4
+
+
+def contrast(colour, other):
+    def luminance(text):
+        parts = [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(colour), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("colour", charts.STRATEGY_COLOURS.values())
+def test_strategy_colours_are_readable_on_both_themes_and_the_same_there(colour):
+    import tomllib
+
+    from cvcore.settings import PROJECT
+
+    theme = tomllib.loads((PROJECT / ".streamlit" / "config.toml").read_text())["theme"]
+    for variant in ("light", "dark"):
+        assert colour in theme[variant]["chartCategoricalColors"]
+        assert contrast(colour, theme[variant]["backgroundColor"]) >= 3
+
+
+def test_strategy_colours_are_nowhere_else():
+    from cvcore.settings import PROJECT
+
+    sources = [*PROJECT.glob("*.py"), *PROJECT.glob("pages/*.py"), *PROJECT.glob("cvcore/**/*.py")]
+    for source in sources:
+        text = source.read_text().lower()
+        found = [colour for colour in charts.STRATEGY_COLOURS.values() if colour.lower() in text]
+        assert not found or source.name == "charts.py", source
+
+
+def test_curves_alt_states_the_gap_and_the_best_epoch():
+    text = charts.curves_alt([charts.Series("Features", "features", HISTORY, 2)])
+    assert "at epoch 3 training 100.0%, validation 65.0%, best epoch 2" in text
+
+
+def rows_of(folder):
+    return comparison.figures(comparison.in_teaching_order(list_runs(folder)))
+
+
+def test_accuracy_dots_carry_the_interval_on_both_sides(tmp_path):
+    write_reference_runs(tmp_path)
+    dots = charts.accuracy_dots(rows_of(tmp_path))
+    first = dots["data"][0]
+    assert (first["x"], first["y"]) == ([0.743], ["From scratch"])
+    assert first["error_x"]["array"] == [pytest.approx(INTERVALS[743][1] - 0.743)]
+    assert first["error_x"]["arrayminus"] == [pytest.approx(0.743 - INTERVALS[743][0])]
+    assert dots["layout"]["annotations"][0]["text"] == "guessing 50%"
+
+
+def test_handmade_intervals_are_the_wilson_intervals():
+    for correct, interval in INTERVALS.items():
+        assert wilson_interval(correct, 1000) == pytest.approx(interval, abs=5e-5)
+
+
+def test_runs_without_a_test_split_are_left_out_of_the_dots_and_named(tmp_path):
+    write_run(tmp_path, "doodle-features")
+    write_run(tmp_path, "doodle-scratch", tested=False)
+    assert [trace["name"] for trace in charts.accuracy_dots(rows_of(tmp_path))["data"]] == ["Features"]
+    assert comparison.cautions(list_runs(tmp_path)) == ["No test split, so no test accuracy: From scratch."]
+
+
+def test_runs_on_different_pictures_are_never_mixed_silently(tmp_path):
+    write_run(tmp_path, "doodle-features")
+    write_run(tmp_path, "doodle-scratch", dataset={**DATASET, "fingerprint": "e" * 64, "title": "Our pets"})
+    labels = [trace["y"][0] for trace in charts.accuracy_dots(rows_of(tmp_path))["data"]]
+    assert labels == ["From scratch<br>on Our pets", "Features<br>on Doodle pets"]
+    (caution,) = comparison.cautions(list_runs(tmp_path))
+    assert "different pictures (Doodle pets, Our pets)" in caution
+
+
+def test_the_same_name_with_other_pictures_is_said_too(tmp_path):
+    write_run(tmp_path, "doodle-features")
+    write_run(tmp_path, "doodle-scratch", dataset={**DATASET, "fingerprint": "e" * 64})
+    assert "whose pictures or splits changed" in comparison.cautions(list_runs(tmp_path))[0]
+
+
+def test_accuracy_dots_alt_ranks_the_runs(tmp_path):
+    write_reference_runs(tmp_path)
+    text = charts.accuracy_dots_alt(rows_of(tmp_path))
+    assert text.index("Fine-tuned 93.1% (95 % interval 91.4% to 94.5%)") < text.index("From scratch 74.3%")
+
+
+def test_no_tested_run_is_a_figure_without_dots():
+    assert charts.accuracy_dots([])["data"] == []
+    assert charts.accuracy_dots_alt([]) == "No run has a test accuracy."
+
+
+def test_labels_say_only_what_tells_runs_apart(tmp_path):
+    one = write_run(tmp_path, "doodle-features", seed=1)
+    two = write_run(tmp_path, "doodle-features", seed=2)
+    alone = write_run(tmp_path, "doodle-scratch", seed=1)
+    labels = comparison.run_labels(list_runs(tmp_path))
+    assert labels == {one: "Features · seed 1", two: "Features · seed 2", alone: "From scratch"}
+
+
+def test_labels_of_equal_runs_still_differ(tmp_path):
+    one = write_run(tmp_path, run_id="20260101T000000Z-doodle-features-aaaa")
+    two = write_run(tmp_path, run_id="20260101T000000Z-doodle-features-bbbb")
+    labels = comparison.run_labels(list_runs(tmp_path))
+    assert labels == {one: "Features · aaaa", two: "Features · bbbb"}
+
+
+def test_reference_runs_are_one_a_strategy_in_teaching_order(tmp_path):
+    write_reference_runs(tmp_path)
+    write_run(tmp_path, "doodle-features")
+    write_damaged_run(tmp_path)
+    chosen = comparison.reference_runs(list_runs(tmp_path))
+    assert [run.strategy for run in chosen] == ["scratch", "augmented", "features", "finetune"]
+    assert all(run.reference for run in chosen)
+
+
+def test_differences_list_only_what_differs(tmp_path):
+    one = write_run(tmp_path, "doodle-features", seed=1)
+    two = write_run(tmp_path, "doodle-features", seed=2, changes={"learning_rate": 0.0005})
+    rows = comparison.differences(list_runs(tmp_path))
+    assert rows == [
+        {"setting": "seed", one: "1", two: "2"},
+        {"setting": "learning_rate", one: "0.001", two: "0.0005"},
+    ]
+
+
+def test_no_augmentation_equals_a_policy_that_changes_nothing(tmp_path):
+    write_run(tmp_path, "doodle-scratch")
+    augmented = write_run(tmp_path, "doodle-augmented")
+    rows = {row["setting"]: row for row in comparison.differences(list_runs(tmp_path))}
+    assert rows["augmentation.horizontal_flip"][augmented] == "yes"
+    assert "augmentation.vertical_flip" not in rows
+
+
+def test_differences_of_a_finetune_run_name_its_start(tmp_path):
+    write_run(tmp_path, "doodle-features")
+    tuned = write_run(tmp_path, "doodle-finetune")
+    rows = {row["setting"]: row for row in comparison.differences(list_runs(tmp_path))}
+    assert rows["starts_from"][tuned] == "doodle-features"
+    assert "starts_from.image_size" not in rows
+
+
+def test_seconds_are_summed_over_phases(tmp_path):
+    run = load_run(write_run(tmp_path, epochs=6), tmp_path)
+    assert comparison.figures([run])[0]["seconds"] == 1.5 + 15.0
