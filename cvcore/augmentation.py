@@ -14,9 +14,11 @@ Contrast and brightness act on the whole frame, the filled zone included.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from cvcore.errors import InvalidRecipe
@@ -234,3 +236,126 @@ PRESETS: dict[str, AugmentationPolicy] = {
         fill_mode="wrap",
     ),
 }
+
+
+# For "one parameter at a time": how far each number goes when the policy leaves it at zero.
+EXAMPLE_REACH = {
+    "rotation": 40.0,
+    "width_shift": 0.2,
+    "height_shift": 0.2,
+    "shear": 20.0,
+    "zoom": 0.4,
+    "brightness": 0.3,
+    "contrast": 0.6,
+}
+ONE_AT_A_TIME = ("horizontal_flip", "vertical_flip", *EXAMPLE_REACH, "fill_mode")
+NEUTRAL = dict.fromkeys(Draw._fields, 0.0) | {"zoom_x": 1.0, "zoom_y": 1.0, "contrast": 1.0}
+FILL_EXAMPLE = {"rotation": 25.0, "zoom_x": 1.5, "zoom_y": 1.5}  # a fill is seen only where something has moved away
+
+
+def preview(image: Image.Image, policy: AugmentationPolicy, seed: int, count: int = 9) -> list[Image.Image]:
+    """Show what training may make of one picture, the same variants for the same seed.
+
+    Args:
+        image: a picture of any mode; used as RGB. Training sees it squashed to a square first: pass it so.
+        policy: the ranges.
+        seed: 0 or more, decides all draws; one parameter's draws do not depend on another's range.
+        count: how many variants. Default 9.
+
+    Returns:
+        `count` RGB pictures of the size of `image`, within 2/255 on average of what the Keras layer gives.
+    """
+    uniforms = np.random.default_rng(seed).random((count, UNIFORMS))
+    return render(image, draw(policy, uniforms), policy.fill_mode, policy.fill_value)
+
+
+def vary_one(
+    image: Image.Image, policy: AugmentationPolicy, parameter: str, values: Sequence[Any]
+) -> list[Image.Image]:
+    """Show a picture with one parameter set to each of some values and all others at their neutral value.
+
+    Args:
+        image: a picture of any mode; used as RGB.
+        policy: gives nothing but the fill.
+        parameter: one of ONE_AT_A_TIME.
+        values: the drawn values themselves: degrees, fractions, zoom factors and contrast gains (1 changes nothing),
+            booleans for flips, names for fill_mode (seen on a picture turned by 25 degrees and zoomed out 1.5 times).
+
+    Raises:
+        InvalidRecipe: `parameter` is none of ONE_AT_A_TIME.
+    """
+    if parameter not in ONE_AT_A_TIME:
+        raise InvalidRecipe(f"unknown augmentation parameter {parameter!r}; known: {list(ONE_AT_A_TIME)}")
+    if parameter == "fill_mode":
+        drawn = Draw(**{name: np.full(1, value) for name, value in (NEUTRAL | FILL_EXAMPLE).items()})
+        return [render(image, drawn, mode, policy.fill_value)[0] for mode in values]
+    fields = {"width_shift": ["shift_x"], "height_shift": ["shift_y"], "zoom": ["zoom_x", "zoom_y"]}
+    fields |= {"horizontal_flip": ["flip_x"], "vertical_flip": ["flip_y"]}
+    changed = dict.fromkeys(fields.get(parameter, [parameter]), np.asarray(values, dtype=float))
+    drawn = Draw(**{name: changed.get(name, np.full(len(values), neutral)) for name, neutral in NEUTRAL.items()})
+    return render(image, drawn, policy.fill_mode, policy.fill_value)
+
+
+def spread(policy: AugmentationPolicy, parameter: str, count: int = 5) -> list[Any]:
+    """List values of one parameter for `vary_one`: evenly over the policy's range, or over an example range if zero."""
+    if parameter == "fill_mode":
+        return list(FILL_MODES)
+    if parameter in ("horizontal_flip", "vertical_flip"):
+        return [False, True]
+    reach = getattr(policy, parameter) or EXAMPLE_REACH[parameter]
+    middle = 1.0 if parameter in ("zoom", "contrast") else 0.0
+    return [float(value) for value in middle + np.linspace(-reach, reach, count)]
+
+
+def render(image: Image.Image, drawn: Draw, fill_mode: FillMode, fill_value: float = 0.0) -> list[Image.Image]:
+    """Apply drawn parameters to one picture with Pillow, one RGB picture a draw."""
+    pixels = np.asarray(image.convert("RGB"))
+    height, width = pixels.shape[:2]
+    transforms, gains, biases = matrices(drawn, height, width)
+    pictures = []
+    for index, (transform, gain, bias) in enumerate(zip(transforms, gains, biases, strict=True)):
+        if np.allclose(np.abs(transform[[0, 1, 3, 4]]), (1, 0, 0, 1)) and not (
+            drawn.shift_x[index] or drawn.shift_y[index]
+        ):
+            # Nothing but flips: exact, without interpolation.
+            picture = Image.fromarray(pixels[:: -1 if drawn.flip_y[index] else 1, :: -1 if drawn.flip_x[index] else 1])
+        else:
+            picture = _warp(pixels, transform, fill_mode, fill_value)
+        if gain != 1 or bias != 0:
+            table = np.rint(np.clip(gain * np.arange(256) + bias, 0, 255)).astype(int).tolist()
+            picture = picture.point(table * 3)
+        pictures.append(picture)
+    return pictures
+
+
+def _warp(pixels: np.ndarray, transform: np.ndarray, fill_mode: FillMode, fill_value: float) -> Image.Image:
+    """Warp pixels (height, width, 3) uint8 on a canvas that already holds all of the filled zone that will be seen."""
+    height, width = pixels.shape[:2]
+    a0, a1, a2, b0, b1, b2 = (float(value) for value in transform[:6])
+    x, y = np.array([0, width - 1, 0, width - 1]), np.array([0, 0, height - 1, height - 1])
+    columns = _whole_range(a0 * x + a1 * y + a2)
+    rows = _whole_range(b0 * x + b1 * y + b2)
+    canvas = pixels.take(_inside(rows, height, fill_mode), 0).take(_inside(columns, width, fill_mode), 1)
+    if fill_mode == "constant":
+        canvas[(rows < 0) | (rows >= height)] = round(fill_value)
+        canvas[:, (columns < 0) | (columns >= width)] = round(fill_value)
+    # Pillow puts pixel centres at halves, Keras at whole numbers.
+    origin_x = a2 - columns[0] + 0.5 - 0.5 * (a0 + a1)
+    origin_y = b2 - rows[0] + 0.5 - 0.5 * (b0 + b1)
+    data = (a0, a1, origin_x, b0, b1, origin_y)
+    size = (width, height)
+    return Image.fromarray(canvas).transform(size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+
+
+def _whole_range(values: np.ndarray) -> np.ndarray:
+    return np.arange(int(np.floor(values.min())) - 1, int(np.ceil(values.max())) + 3)
+
+
+def _inside(positions: np.ndarray, length: int, fill_mode: FillMode) -> np.ndarray:
+    """Map whole positions beyond an edge to the pixel that fills them."""
+    if fill_mode == "wrap":
+        return positions % length
+    if fill_mode == "reflect":
+        folded = positions % (2 * length)
+        return np.minimum(folded, 2 * length - 1 - folded)
+    return np.clip(positions, 0, length - 1)

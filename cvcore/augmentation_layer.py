@@ -13,8 +13,8 @@ from cvcore.augmentation import UNIFORMS, AugmentationPolicy, draw, matrices
 class Augmentation(keras.layers.Layer):
     """Change each picture of a training batch at random, as its policy allows; at inference hand it on untouched.
 
-    Geometry is one bilinear `keras.ops.image.affine_transform` for the whole batch, however many parameters are at work.
-    A policy without geometry skips the warp: a flip alone moves pixels without interpolating.
+    Geometry is one bilinear `keras.ops.image.affine_transform` for the whole batch, however many parameters move
+    pixels. A policy without geometry skips the warp: a flip alone moves pixels without interpolating.
 
     Args:
         policy: an AugmentationPolicy or its fields as a mapping.
