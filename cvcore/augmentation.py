@@ -314,11 +314,10 @@ def render(image: Image.Image, drawn: Draw, fill_mode: FillMode, fill_value: flo
     transforms, gains, biases = matrices(drawn, height, width)
     pictures = []
     for index, (transform, gain, bias) in enumerate(zip(transforms, gains, biases, strict=True)):
-        if np.allclose(np.abs(transform[[0, 1, 3, 4]]), (1, 0, 0, 1)) and not (
-            drawn.shift_x[index] or drawn.shift_y[index]
-        ):
-            # Nothing but flips: exact, without interpolation.
-            picture = Image.fromarray(pixels[:: -1 if drawn.flip_y[index] else 1, :: -1 if drawn.flip_x[index] else 1])
+        upright = np.allclose(np.abs(transform[[0, 1, 3, 4]]), (1, 0, 0, 1), rtol=0, atol=1e-12)
+        if upright and drawn.shift_x[index] == 0 == drawn.shift_y[index]:
+            # Flips and half turns are exact, without interpolation.
+            picture = Image.fromarray(pixels[:: round(transform[4]), :: round(transform[0])])
         else:
             picture = _warp(pixels, transform, fill_mode, fill_value)
         if gain != 1 or bias != 0:
