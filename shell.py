@@ -4,11 +4,16 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from cvcore import diagrams, run_directory, settings
 from cvcore.errors import CvcoreError
+from cvcore.run_directory import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROJECT = Path(__file__).resolve().parent
 PAGES = {
@@ -32,7 +37,7 @@ def navigation() -> Any:
     A deep link to a page on a freshly started server runs that page's script without app.py, until
     st.navigation has run once in the process: hence the call in each page, where its result is not used.
     """
-    st.set_page_config(page_title="Fourways", page_icon=":material/stacked_line_chart:", layout="wide")
+    st.set_page_config(page_title="Fourways", page_icon=diagrams.icon(), layout="wide")
     return st.navigation(
         [
             st.Page(
@@ -74,3 +79,67 @@ def empty_state(text: str, action: str | None = None, page: str | None = None) -
         st.markdown(text, text_alignment="center")
         if action and page:
             st.page_link(page_path(page), label=action, icon=PAGES[page][1])
+
+
+def runs() -> list[Run]:
+    """List all runs, newest first, at most a second old."""
+    return _runs(str(settings.runs_folder()))
+
+
+@st.cache_data(ttl=1, max_entries=4, show_spinner=False)
+def _runs(folder: str) -> list[Run]:
+    return run_directory.list_runs(Path(folder))
+
+
+def forget_runs() -> None:
+    """Read the list of runs anew at its next use, as after a launch."""
+    _runs.clear()
+
+
+def history(run: Run) -> "pd.DataFrame":
+    """Read a run's history.csv, again only when its files have changed."""
+    return _history(run, str(run.path), run.modified())
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _history(_run: Run, path: str, modified: float) -> "pd.DataFrame":
+    return _run.history()
+
+
+def predictions(run: Run) -> "pd.DataFrame":
+    """Read a run's predictions.csv, again only when its files have changed."""
+    return _predictions(run, str(run.path), run.modified())
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _predictions(_run: Run, path: str, modified: float) -> "pd.DataFrame":
+    return _run.predictions()
+
+
+def percent(share: float | None) -> str:
+    """Show a share as a percentage, or a dash where there is none."""
+    return "–" if share is None else f"{share:.1%}"
+
+
+def interval(row: dict[str, Any]) -> str:
+    """Show the 95 % interval of a row of `comparison.figures`, "" where there is none."""
+    if row["test_low"] is None or row["test_high"] is None:
+        return ""
+    return f"95 % interval {row['test_low']:.1%} to {row['test_high']:.1%}, {row['test_count']:,} test pictures"
+
+
+def count(number: int | None) -> str:
+    """Show a whole number with thousands apart, or a dash where there is none."""
+    return "–" if number is None else f"{number:,}"
+
+
+def duration(seconds: float | None) -> str:
+    """Show seconds as people say them ("8 s", "3 min 20 s", "2 h 5 min"), or a dash where there are none."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,7 +1,71 @@
 import streamlit as st
 
 import shell
+from cvcore import diagrams
+from cvcore.comparison import STRATEGY_TITLES, figures, reference_runs
 
 shell.navigation()
 
-st.title("Overview")
+WHAT = {
+    "scratch": "Train every layer on your own pictures, starting from random weights.",
+    "augmented": "The same network, but it never sees the same picture twice: flips, turns, zooms, and dropout.",
+    "features": "Borrow a network that has learned to see elsewhere, freeze it, train only a small head.",
+    "finetune": "Then thaw the last block of the borrowed network and train it a little more, gently.",
+}
+COSTS = {
+    "scratch": "Costs nothing but your pictures; with few of them it learns them by heart.",
+    "augmented": "Costs more epochs; buys pictures you do not have.",
+    "features": "Costs one pass through the borrowed network; buys all that it has seen.",
+    "finetune": "Costs a second, slower training; buys the last few points.",
+}
+
+st.title("Four ways to classify images from few examples")
+st.markdown(
+    "Each step below is trained on the same pictures and tested once on the same test set. "
+    "Coloured parts are trained, grey parts with a padlock are frozen."
+)
+
+with shell.error_box():
+    rows = {row["strategy"]: row for row in figures(reference_runs(shell.runs()))}
+
+    for number, (column, strategy) in enumerate(zip(st.columns(4, border=True), STRATEGY_TITLES, strict=True), start=1):
+        row = rows.get(strategy)
+        with column:
+            st.subheader(f"{number}. {STRATEGY_TITLES[strategy]}", anchor=False)
+            st.image(diagrams.strategy_diagram(strategy), width="stretch", alt=diagrams.ALTERNATIVES[strategy])
+            st.markdown(WHAT[strategy])
+            st.caption(COSTS[strategy])
+            if row is None:
+                st.caption("No reference run of this strategy is here, so there are no figures to show.")
+                continue
+            with st.container(horizontal=True):
+                st.metric("Test accuracy", shell.percent(row["test_accuracy"]), help=shell.interval(row))
+                st.metric("Training time", shell.duration(row["seconds"]))
+            st.metric("Trained parameters", shell.count(row["trainable"]))
+            st.page_link(
+                shell.page_path("compare"),
+                label=f"Run `{row['run']}`",
+                query_params={"runs": row["run"]},
+                icon=":material/folder_open:",
+                icon_position="left",
+            )
+
+    if rows:
+        tested = next(iter(rows.values()))
+        st.caption(
+            f"Figures are read from the reference runs that ship with this project, on {tested['dataset']}: "
+            f"drawings made for this lesson, {shell.count(tested['test_count'])} of them for the test. "
+            "Training time includes what a strategy needs once, such as storing features."
+        )
+
+st.subheader("Next", anchor=False)
+steps = {
+    "dataset": ("Look at the pictures", "What the network sees, class by class, and what was left out."),
+    "augmentation": ("Change them at random", "One slider a parameter, nine variants of a picture at once."),
+    "train": ("Train one yourself", "Pick a strategy, see what it will cost, watch it learn."),
+    "compare": ("Compare the four", "Curves over one another, test accuracies with their intervals."),
+}
+for column, (page, (label, text)) in zip(st.columns(4), steps.items(), strict=True):
+    with column:
+        st.page_link(shell.page_path(page), label=f"**{label}**", icon=shell.PAGES[page][1])
+        st.caption(text)
