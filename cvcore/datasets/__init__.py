@@ -1,0 +1,28 @@
+"""Pictures in, datasets out: a catalogue, any folder or zip, splits, health, decoded pixels."""
+
+from cvcore.datasets.catalogue import add_upload, data_choices, find_dataset, known_datasets, open_dataset
+from cvcore.datasets.dataset import SPLITS, Dataset, Picture, report
+from cvcore.datasets.download import DOWNLOADS, download
+from cvcore.datasets.pictures import load_picture, resize
+from cvcore.datasets.pixels import checked_picture, pixels
+from cvcore.datasets.small import LAYOUTS, make_small
+
+__all__ = [
+    "DOWNLOADS",
+    "LAYOUTS",
+    "SPLITS",
+    "Dataset",
+    "Picture",
+    "add_upload",
+    "checked_picture",
+    "data_choices",
+    "download",
+    "find_dataset",
+    "known_datasets",
+    "load_picture",
+    "make_small",
+    "open_dataset",
+    "pixels",
+    "report",
+    "resize",
+]

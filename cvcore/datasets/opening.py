@@ -1,0 +1,117 @@
+"""From a folder of files to a Dataset: layout, health, splits, limits, notes, fingerprint."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvcore.datasets.dataset import Dataset, Picture, fingerprint
+from cvcore.datasets.folder import read_layout
+from cvcore.datasets.health import Health, Progress, check_files
+from cvcore.datasets.splits import Labelled, assign_splits, check_minimum
+
+_REMARKS = {
+    "animated": "animated or multi-page: the first frame is used",
+    "alpha": "transparent: laid on white",
+    "cmyk": "CMYK: converted to RGB",
+    "deep": "16-bit: scaled to 8 bits",
+    "palette": "palette: converted to RGB",
+    "rotated": "turned upright as the EXIF data says",
+}
+
+
+def build(
+    folder: Path,
+    id: str,
+    title: str,
+    *,
+    seed: int = 0,
+    drawn: bool = False,
+    progress: Progress | None = None,
+    within: Path | None = None,
+    problems: Sequence[tuple[str, str]] = (),
+    name: str | None = None,
+) -> Dataset:
+    """Read a folder as a dataset.
+
+    Args:
+        folder: laid out as `folder.read_layout` describes.
+        id, title: of the dataset.
+        seed: decides the splits that the folders do not give.
+        drawn: the pictures are drawings of this project; their pixels are hashed, not their bytes.
+        progress: called with (pictures checked, pictures in all).
+        within: links that lead out of this folder are skipped.
+        problems: (path, reason) of files that were left out before.
+        name: what messages call it. Default: the title.
+
+    Raises:
+        DatasetError: one class only, an empty class, too few pictures, no such layout.
+    """
+    layout = read_layout(folder, name or title, within)
+    health = check_files(layout.root, [path for path, _, _ in layout.files], drawn, progress)
+    skipped = [*problems, *layout.skipped]
+    usable: list[tuple[Labelled, Health]] = []
+    unusable: Counter[str] = Counter()
+    for (path, split, class_name), found in zip(layout.files, health, strict=True):
+        if found.problem:
+            skipped.append((path, found.problem))
+            unusable[class_name] += 1
+        else:
+            usable.append((Labelled(path, split, class_name, found.sha256), found))
+    splits, notes = assign_splits([entry for entry, _ in usable], seed)
+    counts: dict[str, dict[str, int]] = {"train": {}, "validation": {}}
+    for (entry, _), split in zip(usable, splits, strict=True):
+        of_split = counts.setdefault(split, {})
+        of_split[entry.class_name] = of_split.get(entry.class_name, 0) + 1
+    check_minimum(layout.class_names, counts, unusable)
+    label = {class_name: number for number, class_name in enumerate(layout.class_names)}
+    pictures = [
+        Picture(
+            entry.path,
+            split,
+            label[entry.class_name],
+            found.width,
+            found.height,
+            found.bytes,
+            entry.sha256,
+        )
+        for (entry, found), split in zip(usable, splits, strict=True)
+    ]
+    pictures.sort(key=lambda picture: (picture.split, picture.path))
+    return Dataset(
+        id=id,
+        title=title,
+        drawn=drawn,
+        root=layout.root,
+        class_names=layout.class_names,
+        pictures=tuple(pictures),
+        skipped=tuple(sorted(dict.fromkeys(skipped))),
+        notes=(*layout.notes, *notes, *_duplicates(pictures), *_unusual([found for _, found in usable])),
+        fingerprint=fingerprint(pictures, layout.class_names),
+        seed=seed,
+    )
+
+
+def _unusual(health: Sequence[Health]) -> list[str]:
+    tally = Counter(remark for found in health for remark in found.remarks.split())
+    return [
+        f"{tally[key]} {'picture' if tally[key] == 1 else 'pictures'} {text}."
+        for key, text in _REMARKS.items()
+        if tally[key]
+    ]
+
+
+def _duplicates(pictures: Sequence[Picture]) -> list[str]:
+    """Say when one picture is in two splits (the score is then too good) or under two labels (it is then too bad)."""
+    groups: dict[str, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        groups[picture.sha256].append(picture)
+    across = sum(len({picture.split for picture in group}) > 1 for group in groups.values())
+    doubtful = sum(len({picture.label for picture in group}) > 1 for group in groups.values())
+    notes = []
+    if across:
+        notes.append(f"{across} pictures are in more than one split, byte for byte: scores will look too good.")
+    if doubtful:
+        notes.append(f"{doubtful} pictures are under more than one label, byte for byte.")
+    return notes

@@ -1,0 +1,126 @@
+"""Decoded pictures, kept as uint8 memory maps: the second run with the same size decodes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cvcore.datasets.cache import writing
+from cvcore.datasets.dataset import Dataset, Picture
+from cvcore.datasets.health import pixels_sha256
+from cvcore.datasets.pictures import UnusablePicture, check_resize, decode, open_header, read_bytes, resize
+from cvcore.datasets.threads import in_order
+from cvcore.errors import DatasetError
+from cvcore.files import replace_file
+from cvcore.settings import cache_folder
+
+Progress = Callable[[int, int], None]
+VERSION = 1  # raise it when decoding or resizing changes
+
+
+def pixels(
+    dataset: Dataset,
+    split: str,
+    image_size: int,
+    interpolation: str,
+    antialias: bool,
+    progress: Progress | None = None,
+) -> np.memmap:
+    """Decode and resize a split once, and map it from the cache ever after.
+
+    Two processes may do this at once: each writes its own file and renames it whole.
+
+    Args:
+        dataset: as opened; every file is held against the hash it had then.
+        split: "train", "validation" or "test".
+        image_size: side in pixels, at least 1.
+        interpolation: "nearest" or "bilinear"; see `pictures.resize`.
+        antialias: see `pictures.resize`.
+        progress: called with (pictures done, pictures in all); not called when nothing is decoded.
+
+    Returns:
+        Read-only uint8 memory map (n, image_size, image_size, 3); row i is `dataset.split(split)[i]`.
+
+    Raises:
+        DatasetError: the split is missing, a file is gone or has changed, or there is no room.
+    """
+    check_resize(image_size, interpolation, antialias)
+    pictures = dataset.split(split)
+    if not pictures:
+        raise DatasetError(f"{dataset.title} has no {split} split.")
+    path = pixels_path(dataset, split, image_size, interpolation, antialias)
+    shape = (len(pictures), image_size, image_size, 3)
+    ready = _mapped(path, shape)
+    if ready is not None:
+        return ready
+    with writing("The decoded pictures"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path.parent, int(np.prod(shape)))
+
+        def load(picture: Picture) -> np.ndarray:
+            return resize(checked_picture(dataset, picture), image_size, interpolation, antialias)
+
+        def write(stream) -> None:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for done, row in enumerate(in_order(load, pictures), start=1):
+                stream.write(np.ascontiguousarray(row).data)
+                if progress is not None:
+                    progress(done, len(pictures))
+
+        replace_file(path, write)
+    written = _mapped(path, shape)
+    if written is None:
+        raise DatasetError("The decoded pictures just written cannot be read back; check the disk of the cache folder.")
+    return written
+
+
+def pixels_path(dataset: Dataset, split: str, image_size: int, interpolation: str, antialias: bool) -> Path:
+    """Where the memory map of these choices is, or would be."""
+    name = f"{split}-{image_size}-{interpolation}{'-antialias' if antialias else ''}-v{VERSION}.npy"
+    return cache_folder() / "pixels" / dataset.fingerprint[:24] / name
+
+
+def checked_picture(dataset: Dataset, picture: Picture):
+    """Read one picture of a dataset as upright 8-bit RGB, holding it against its hash.
+
+    Raises:
+        DatasetError: one sentence: the file is gone or not what it was when the dataset was opened.
+    """
+    try:
+        data = read_bytes(dataset.root / picture.path)
+        image = decode(open_header(data))
+    except UnusablePicture as error:
+        raise DatasetError(
+            f"{picture.path} of {dataset.title} could be read when the dataset was opened and now cannot ({error}); "
+            "open the dataset again."
+        ) from error
+    found = pixels_sha256(image) if dataset.drawn else hashlib.sha256(data).hexdigest()
+    if found != picture.sha256:
+        raise DatasetError(
+            f"{picture.path} of {dataset.title} has changed since the dataset was opened; open it again."
+        )
+    return image
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
+    """The memory map at `path`, or None when it is not there or not whole."""
+    with contextlib.suppress(OSError, ValueError):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(array, np.memmap) and array.shape == shape and array.dtype == np.uint8:
+            return array
+    return None
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DatasetError(
+            f"The decoded pictures need {needed / 1e6:.0f} MB and the cache folder has {free / 1e6:.0f} MB free; "
+            "free some space or point CVCORE_CACHE at another folder."
+        )
