@@ -1,0 +1,157 @@
+"""Find the weights of a pretrained base: given, bundled, in CVCORE_WEIGHTS, or downloaded by Keras."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cvcore.bases import BASES
+from cvcore.errors import WeightsNotFound
+from cvcore.files import replace_file
+from cvcore.recipe import Recipe
+from cvcore.settings import cache_folder, weights_folder
+
+if TYPE_CHECKING:
+    import keras
+
+BUNDLED = Path(__file__).resolve().parent / "weights" / "doodle_base.weights.h5"
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """Weights of a base that have been found.
+
+    Attributes:
+        path: the file, or None for random weights.
+        name: file name, as written into run.json.
+        sha256: of its bytes; for random weights a word that says so with the seed.
+        origin: `bundled`, `file`, `folder`, `keras` or `random`.
+    """
+
+    path: Path | None
+    name: str
+    sha256: str
+    origin: str
+
+    def summary(self) -> dict[str, Any]:
+        """Return what run.json keeps: no path of this machine."""
+        return {"name": self.name, "sha256": self.sha256, "origin": self.origin}
+
+
+def find_weights(
+    recipe: Recipe, seed: int, file: Path | None = None, known: dict[str, Any] | None = None
+) -> BaseWeights:
+    """Find the weights of a recipe's base.
+
+    Looks, in this order, at the file given, the file this run used before (kept in the cache by its hash), the
+    bundled file, the folder CVCORE_WEIGHTS, and Keras' own download with its own hash check.
+
+    Args:
+        recipe: a recipe with a base.
+        seed: names the draw where the recipe asks for random weights.
+        file: a local weights file (`--weights`), or None.
+        known: `BaseWeights.summary()` of an earlier attempt, or None.
+
+    Raises:
+        WeightsNotFound: one sentence says which file, how large, and where to put it.
+    """
+    base = BASES[str(recipe.base)]
+    if recipe.weights == "random":
+        return BaseWeights(None, "random", f"random-{seed}", "random")
+    if file is not None:
+        if not file.is_file():
+            raise WeightsNotFound(f"the weights file must exist; received {file}")
+        return _keep(file)
+    if known and known.get("origin") == "file":
+        kept = cache_folder() / "weights" / f"{known['sha256']}.h5"
+        if kept.is_file():
+            return BaseWeights(kept, known["name"], known["sha256"], "file")
+        raise WeightsNotFound(
+            f"this run used the weights file {known['name']}, which is no longer in the cache; "
+            "start a new run and give the file with --weights"
+        )
+    if base.weights_file is None:
+        return BaseWeights(BUNDLED, BUNDLED.name, _sha256(BUNDLED), "bundled")
+    name = base.weights_file.format(alpha=recipe.alpha)
+    folder = weights_folder()
+    if folder and (folder / name).is_file():
+        return BaseWeights(folder / name, name, _sha256(folder / name), "folder")
+    return _download(recipe, name)
+
+
+def load_base(recipe: Recipe, weights: BaseWeights | None) -> keras.Model:
+    """Build a recipe's base without top and load its weights.
+
+    Args:
+        recipe: names the base, alpha and image_size.
+        weights: from `find_weights`; None leaves them random, as `describe` does.
+
+    Returns:
+        A Keras model from (image_size, image_size, 3) to feature maps.
+
+    Raises:
+        WeightsNotFound: the file does not fit this base.
+    """
+    import keras
+
+    shape = (recipe.image_size, recipe.image_size, 3)
+    path = weights.path if weights else None
+    if recipe.base == "doodle-base":
+        from cvcore.doodle_base import doodle_base
+
+        model = doodle_base(input_shape=shape)
+    else:
+        options: dict[str, Any] = {"alpha": recipe.alpha} if recipe.base == "MobileNetV2" else {}
+        model = getattr(keras.applications, str(recipe.base))(
+            include_top=False, weights=None, input_shape=shape, name=str(recipe.base).lower(), **options
+        )
+    if path is not None:
+        try:
+            model.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            raise WeightsNotFound(
+                f"the weights file {path.name} does not fit {recipe.base} (alpha {recipe.alpha}, without top); "
+                f"give the file made for it ({_first_line(error)})"
+            ) from error
+    return model
+
+
+def _keep(file: Path) -> BaseWeights:
+    """Copy a given file into the cache under its hash, so that a resumed run finds it again."""
+    sha256 = _sha256(file)
+    kept = cache_folder() / "weights" / f"{sha256}.h5"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as source:
+            replace_file(kept, lambda stream: shutil.copyfileobj(source, stream))
+    return BaseWeights(kept, file.name, sha256, "file")
+
+
+def _download(recipe: Recipe, name: str) -> BaseWeights:
+    import keras
+
+    base = BASES[str(recipe.base)]
+    options: dict[str, Any] = {"alpha": recipe.alpha} if recipe.base == "MobileNetV2" else {}
+    shape = (base.image_size, base.image_size, 3)
+    try:
+        getattr(keras.applications, base.name)(include_top=False, weights="imagenet", input_shape=shape, **options)
+    except Exception as error:
+        raise WeightsNotFound(
+            f"the ImageNet weights of {base.name} could not be downloaded; put the file {name} "
+            f"(about {base.megabytes:g} MB) into the folder that CVCORE_WEIGHTS names, or give it with --weights"
+        ) from error
+    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / name
+    return BaseWeights(path, name, _sha256(path), "keras")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

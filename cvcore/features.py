@@ -1,0 +1,74 @@
+"""Activations of a frozen base: computed once a picture, stored, shared by every run that needs them.
+
+The mathematics is that of running the base anew in each epoch: it is frozen, in inference mode, and the
+pictures are not augmented. Stored in float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cvcore.files import replace_file
+from cvcore.models import Network
+from cvcore.settings import cache_folder
+
+CHUNK = 32  # pictures a prediction step
+
+
+def feature_key(network: Network, weights_sha256: str, fingerprint: str, split: str) -> str:
+    """Return the name under which features are stored: a hash of everything that decides them."""
+    recipe = network.recipe
+    decides = {
+        "fingerprint": fingerprint,
+        "split": split,
+        "weights": weights_sha256,
+        "keras": keras.__version__,
+        "backend": keras.config.backend(),
+        **recipe.model_dump(
+            include={"image_size", "interpolation", "antialias", "base", "alpha", "preprocessing", "pooling"}
+        ),
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def stored_features(
+    network: Network, images: np.ndarray, key: str, on_chunk: Callable[[int, int], None] | None = None
+) -> np.ndarray:
+    """Return the features of pictures, from the store or computed now and stored.
+
+    Args:
+        network: its body (preprocessing, base, pooling) computes them.
+        images: uint8 (n, image_size, image_size, 3).
+        key: from `feature_key`.
+        on_chunk: called with (pictures done, pictures in all) after each chunk; may raise to stop.
+
+    Returns:
+        A read-only memory map, float32 (n, ...).
+    """
+    path = cache_folder() / "features" / f"{key}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _compute(network.feature_model(), images, path, on_chunk)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _compute(model: keras.Model, images: np.ndarray, path: Path, on_chunk: Callable[[int, int], None] | None) -> None:
+    shape = (len(images), *model.output_shape[1:])
+
+    def write(stream: Any) -> None:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(stream, header)
+        for start in range(0, len(images), CHUNK):
+            chunk = np.asarray(images[start : start + CHUNK], np.float32)
+            stream.write(np.ascontiguousarray(model.predict_on_batch(chunk), np.float32).tobytes())
+            if on_chunk:
+                on_chunk(min(start + CHUNK, len(images)), len(images))
+
+    replace_file(path, write)

@@ -1,0 +1,199 @@
+"""The networks: convnets from scratch, and heads on pretrained bases, built from a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+from cvcore.augmentation import AugmentationPolicy
+from cvcore.augmentation_layer import Augmentation
+from cvcore.base_weights import BaseWeights, load_base
+from cvcore.bases import BASES
+from cvcore.errors import InvalidRecipe
+from cvcore.recipe import Recipe, make_recipe
+
+
+@keras.saving.register_keras_serializable("cvcore")
+class CaffePreprocessing(layers.Layer):
+    """Pixels 0..255 RGB to BGR minus the ImageNet mean, as VGG16 and ResNet50 were trained.
+
+    Source: `keras.applications.imagenet_utils.preprocess_input(mode="caffe")`.
+    """
+
+    def call(self, images: Any) -> Any:
+        return keras.ops.flip(images, axis=-1) - keras.ops.convert_to_tensor([103.939, 116.779, 123.68], images.dtype)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The layers of one run, shared by every model that is assembled from them.
+
+    Attributes:
+        recipe: what they were built from.
+        body: preprocessing, then convolutions or the base, then global average pooling if the recipe pools.
+        head: what comes after; trained even when the base is frozen.
+        base: the pretrained base inside `body`, or None.
+    """
+
+    recipe: Recipe
+    body: tuple[layers.Layer, ...]
+    head: tuple[layers.Layer, ...]
+    base: keras.Model | None
+
+    def model(self, augmentation: AugmentationPolicy | None = None) -> keras.Model:
+        """Assemble pixels (n, image_size, image_size, 3), float32 0..255, to probabilities."""
+        inputs = keras.Input((self.recipe.image_size, self.recipe.image_size, 3), name="image")
+        x = Augmentation(augmentation, name="augmentation")(inputs) if augmentation else inputs
+        return keras.Model(inputs, self._through(self.head, self._through(self.body, x)), name="fourways")
+
+    def feature_model(self) -> keras.Model:
+        """Assemble pixels to features: everything before the head."""
+        inputs = keras.Input((self.recipe.image_size, self.recipe.image_size, 3), name="image")
+        return keras.Model(inputs, self._through(self.body, inputs), name="features")
+
+    def head_model(self) -> keras.Model:
+        """Assemble features to probabilities: the head alone."""
+        inputs = keras.Input(self.feature_model().output_shape[1:], name="feature")
+        return keras.Model(inputs, self._through(self.head, inputs), name="head")
+
+    def _through(self, chain: tuple[layers.Layer, ...], x: Any) -> Any:
+        for layer in chain:
+            # A pretrained base always runs in inference mode: its batch statistics are not ours to change.
+            x = layer(x, training=False) if layer is self.base else layer(x)
+        return x
+
+    def train_only(self, trainable: str) -> None:
+        """Choose what is trained: `everything`, `head`, or a base layer's name: the head and the base from there on.
+
+        Raises:
+            InvalidRecipe: the base has no layer of this name.
+        """
+        if self.base is None:
+            return
+        self.base.trainable = trainable not in ("head",)
+        if trainable in ("head", "everything"):
+            return
+        names = [layer.name for layer in self.base.layers]
+        if trainable not in names:
+            raise InvalidRecipe(
+                f"unfreeze_from must name a layer of {self.recipe.base}; received {trainable!r}; "
+                f"its last layers: {', '.join(names[-8:])}"
+            )
+        for layer in self.base.layers[: names.index(trainable)]:
+            layer.trainable = False
+
+    def changing_weights(self) -> list[Any]:
+        """List the variables that training may change now: all but a base's frozen ones, in a fixed order."""
+        frozen = {id(weight) for weight in self.base.weights} if self.base else set()
+        trainable = {id(weight) for weight in self.base.trainable_weights} if self.base else set()
+        every = [weight for layer in (*self.body, *self.head) for weight in layer.weights]
+        return [weight for weight in every if id(weight) not in frozen or id(weight) in trainable]
+
+
+def build(recipe: Recipe, classes: int, seed: int = 0, weights: BaseWeights | None = None) -> Network:
+    """Build a recipe's layers with initial weights drawn from the seed.
+
+    Args:
+        recipe: decides the architecture.
+        classes: number of classes, at least 2; 2 gives one sigmoid unit, more a softmax.
+        seed: of the initial weights.
+        weights: of the base; None leaves the base random.
+
+    Raises:
+        InvalidRecipe: the pictures become too small for the convolutions.
+    """
+    keras.utils.set_random_seed(seed)
+    base = load_base(recipe, weights) if recipe.base else None
+    body = [*_preprocessing(recipe), *([base] if base else _convolutions(recipe))]
+    if recipe.pooling == "average":
+        body.append(layers.GlobalAveragePooling2D(name="average_pool"))
+    network = Network(recipe, tuple(body), tuple(_head(recipe, classes)), base)
+    try:
+        network.model()
+    except ValueError as error:
+        raise InvalidRecipe(f"image_size {recipe.image_size} is too small for this network; choose a larger image_size "
+                            "or fewer filters") from error  # fmt: skip
+    return network
+
+
+def describe(recipe: Recipe, classes: int = 2) -> dict[str, Any]:
+    """Describe a recipe's network as its last phase trains it, without loading any weights.
+
+    Returns:
+        {id, strategy, layers: [{name, type, output_shape, parameters}], parameters: {total, trainable, frozen}}.
+    """
+    network = build(recipe, classes)
+    network.train_only("everything" if network.base is None else recipe.unfreeze_from or "head")
+    model = network.model(recipe.augmentation)
+    return {
+        "id": recipe.id,
+        "strategy": recipe.strategy,
+        "layers": _layer_rows(model),
+        "parameters": count_parameters(model),
+    }
+
+
+def describe_base(name: str, image_size: int, alpha: float = 1.0) -> dict[str, Any]:
+    """Describe a pretrained base alone, every layer a row."""
+    recipe = make_recipe(id="base", strategy="features", base=name, alpha=alpha, image_size=image_size)
+    model = load_base(recipe, None)
+    return {"id": name, "strategy": None, "layers": _layer_rows(model), "parameters": count_parameters(model)}
+
+
+def count_parameters(model: keras.Model) -> dict[str, int]:
+    """Count a model's weights: total, trainable and frozen."""
+    trainable = sum(int(keras.ops.size(weight)) for weight in model.trainable_weights)
+    total = model.count_params()
+    return {"total": total, "trainable": trainable, "frozen": total - trainable}
+
+
+def _layer_rows(model: keras.Model) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": layer.name,
+            "type": type(layer).__name__,
+            "output_shape": list(keras.tree.flatten(layer.output)[0].shape),
+            "parameters": layer.count_params(),
+        }
+        for layer in model.layers
+    ]
+
+
+def _preprocessing(recipe: Recipe) -> list[layers.Layer]:
+    how = BASES[str(recipe.base)].preprocessing if recipe.preprocessing == "base" else recipe.preprocessing
+    if how == "rescale":
+        return [layers.Rescaling(1 / 255, name="preprocessing")]
+    if how == "tf":
+        return [layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")]
+    return [CaffePreprocessing(name="preprocessing")] if how == "caffe" else []
+
+
+def _convolutions(recipe: Recipe) -> list[layers.Layer]:
+    pools = len(recipe.filters) if recipe.pools is None else recipe.pools
+    chain: list[layers.Layer] = []
+    for index, filters in enumerate(recipe.filters, start=1):
+        chain.append(layers.Conv2D(filters, 3, activation="relu", name=f"conv{index}"))
+        if index <= pools:
+            chain.append(layers.MaxPooling2D(2, name=f"pool{index}"))
+            if recipe.block_dropout:
+                chain.append(layers.Dropout(recipe.block_dropout, name=f"pool{index}_dropout"))
+    return chain
+
+
+def _head(recipe: Recipe, classes: int) -> list[layers.Layer]:
+    chain: list[layers.Layer] = [layers.Flatten(name="flatten")] if recipe.pooling == "flatten" else []
+    if recipe.dropout:
+        chain.append(layers.Dropout(recipe.dropout, name="dropout"))
+    activation = None if recipe.dense_activation == "linear" else recipe.dense_activation
+    for index, units in enumerate(recipe.dense, start=1):
+        chain.append(layers.Dense(units, activation=activation, name=f"dense{index}"))
+        if recipe.dense_dropout:
+            chain.append(layers.Dropout(recipe.dense_dropout, name=f"dense{index}_dropout"))
+    if classes == 2:
+        chain.append(layers.Dense(1, activation="sigmoid", name="prediction"))
+    else:
+        chain.append(layers.Dense(classes, activation="softmax", name="prediction"))
+    return chain

@@ -1,0 +1,220 @@
+"""Recipe: one frozen, validated object that decides a run. What it does not say does not happen."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cvcore.augmentation import AugmentationPolicy
+from cvcore.bases import BASES, MOBILENET_ALPHAS
+from cvcore.errors import InvalidRecipe
+
+Strategy = Literal["scratch", "augmented", "features", "finetune"]
+STRATEGIES: tuple[Strategy, ...] = ("scratch", "augmented", "features", "finetune")
+# A finetune recipe continues its features recipe: these fields must be the same in both.
+SHARED_WITH_START = (
+    "dataset", "image_size", "interpolation", "antialias", "base", "alpha", "weights", "preprocessing",
+    "pooling", "dense", "dense_activation", "dropout", "dense_dropout",
+)  # fmt: skip
+
+
+class Recipe(BaseModel):
+    """Everything that decides a run except the pictures and the seed; make one with `make_recipe`.
+
+    Attributes:
+        id: name, of small letters, digits and hyphens.
+        title: a few words for people.
+        strategy: `scratch`, `augmented`, `features` or `finetune`.
+        dataset: id of the dataset it was written for, or None.
+        source: where its configuration comes from.
+        image_size: side in pixels to which pictures are resized, the aspect ratio not kept, 16 to 1024.
+        interpolation: `bilinear` (textbook, second edition) or `nearest` (first edition).
+        antialias: average over all source pixels when shrinking (Pillow's way); Keras' loaders do not.
+        filters: filters of each 3x3 convolution, ReLU, no padding, of a convnet trained from scratch.
+        pools: how many of the first convolutions are followed by 2x2 max pooling; None means all.
+        block_dropout: dropout rate after each pooling, 0 to 0.9.
+        base: name of a pretrained base (see `cvcore.bases`), or None for a convnet.
+        alpha: width multiplier, MobileNetV2 only.
+        weights: `pretrained`, or `random` to try a base's architecture without its knowledge.
+        preprocessing: pixels 0..255 become: `rescale` 0..1, `base` what the base was trained on, `none` as they are.
+        pooling: how feature maps become a vector: `flatten`, or `average` (global average pooling).
+        dropout: dropout rate right after that, 0 to 0.9.
+        dense: units of each hidden dense layer.
+        dense_activation: `relu` or `linear`.
+        dense_dropout: dropout rate after each hidden dense layer, 0 to 0.9.
+        augmentation: random changes to training pictures, or None.
+        cached: features only: run the base once per picture and train the head on what is stored.
+        optimizer: `rmsprop`, `adam` or `sgd`, Keras' defaults but for what follows.
+        learning_rate: positive.
+        momentum: SGD only, 0 to 1.
+        nesterov: SGD only.
+        batch_size: pictures a step, at least 1.
+        epochs: passes over the training pictures, at least 1.
+        early_stopping_patience: epochs without a lower `val_loss` after which to stop; None never stops early.
+        unfreeze_from: finetune only: first layer of the base that is trained; those below stay frozen.
+        starts_from: finetune only: the features recipe whose trained model it continues.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,48}$")
+    title: str = Field(default="", max_length=120)
+    strategy: Strategy
+    dataset: str | None = None
+    source: str = "Fourways"
+    image_size: int = Field(default=180, ge=16, le=1024)
+    interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    antialias: bool = False
+    filters: tuple[int, ...] = ()
+    pools: int | None = Field(default=None, ge=0)
+    block_dropout: float = Field(default=0.0, ge=0, le=0.9)
+    base: str | None = None
+    alpha: float = 1.0
+    weights: Literal["pretrained", "random"] = "pretrained"
+    preprocessing: Literal["rescale", "base", "none"] = "rescale"
+    pooling: Literal["flatten", "average"] = "flatten"
+    dropout: float = Field(default=0.0, ge=0, le=0.9)
+    dense: tuple[int, ...] = ()
+    dense_activation: Literal["relu", "linear"] = "relu"
+    dense_dropout: float = Field(default=0.0, ge=0, le=0.9)
+    augmentation: AugmentationPolicy | None = None
+    cached: bool = False
+    optimizer: Literal["rmsprop", "adam", "sgd"] = "rmsprop"
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    momentum: float = Field(default=0.0, ge=0, le=1)
+    nesterov: bool = False
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    epochs: int = Field(default=30, ge=1, le=1000)
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    unfreeze_from: str | None = None
+    starts_from: Recipe | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_strategy(self) -> Recipe:
+        uses_base = self.strategy in ("features", "finetune")
+        for units in (*self.filters, *self.dense):
+            _rule(1 <= units <= 4096, f"filters and dense must be between 1 and 4096; received {units}")
+        if uses_base:
+            _rule(self.base in BASES, f"base must be one of {list(BASES)}; received {self.base!r}")
+            _rule(not self.filters, f"filters belong to a convnet from scratch; a {self.strategy} recipe has a base")
+        else:
+            _rule(self.base is None, f"a {self.strategy} recipe trains its own convnet: base must be left out")
+            _rule(bool(self.filters), "filters must name at least one convolution; received none")
+            _rule((self.pools or 0) <= len(self.filters), f"pools must be at most {len(self.filters)} (one a "
+                  f"convolution); received {self.pools}")  # fmt: skip
+            _rule(self.preprocessing != "base", "preprocessing 'base' needs a base; use 'rescale' for a convnet")
+        if self.base == "MobileNetV2":
+            _rule(self.alpha in MOBILENET_ALPHAS, f"alpha must be one of {MOBILENET_ALPHAS}; received {self.alpha}")
+        else:
+            _rule(
+                self.alpha == 1, f"alpha belongs to MobileNetV2; received {self.alpha} for {self.base or 'a convnet'}"
+            )
+        if self.base:
+            smallest = BASES[self.base].min_image_size
+            _rule(self.image_size >= smallest, f"image_size must be at least {smallest} for {self.base}; "
+                  f"received {self.image_size}")  # fmt: skip
+        _rule(self.strategy != "scratch" or self.augmentation is None, "a scratch recipe has no augmentation; "
+              "use the strategy 'augmented'")  # fmt: skip
+        _rule(
+            self.strategy != "augmented" or self.augmentation is not None, "an augmented recipe needs an augmentation"
+        )
+        _rule(not self.cached or self.strategy == "features", "cached is for features recipes: others train the base")
+        _rule(not (self.cached and self.augmentation), "cached features are computed once a picture and cannot be "
+              "augmented; set cached to false to train end to end with augmentation")  # fmt: skip
+        if self.strategy == "finetune":
+            start = self.starts_from
+            if start is None or start.strategy != "features":
+                raise ValueError("a finetune recipe needs starts_from, the features recipe it continues")
+            differing = [name for name in SHARED_WITH_START if getattr(self, name) != getattr(start, name)]
+            _rule(not differing, f"a finetune recipe and its starts_from must have the same {', '.join(differing)}")
+            _rule(bool(self.unfreeze_from), "a finetune recipe needs unfreeze_from, the first base layer to train")
+        else:
+            _rule(self.starts_from is None, f"starts_from is for finetune recipes; this one is {self.strategy}")
+            _rule(self.unfreeze_from is None, f"unfreeze_from is for finetune recipes; this one is {self.strategy}")
+        return self
+
+    def with_changes(self, **changes: Any) -> Recipe:
+        """Return a validated copy with some fields changed.
+
+        Args:
+            **changes: field names and new values. `augmentation` may be a policy, a mapping or None; a mapping for
+                `starts_from` changes only the fields it names. Fields that a finetune recipe shares with the
+                recipe it starts from change in both, and a new `base` brings its own `unfreeze_from`.
+
+        Raises:
+            InvalidRecipe: a key is unknown or a value breaks a rule.
+        """
+        _check_keys(changes)
+        values = self.model_dump()
+        if "base" in changes and changes["base"] != self.base and changes["base"] in BASES:
+            new_base = BASES[changes["base"]]
+            if self.strategy == "finetune":
+                values["unfreeze_from"] = new_base.unfreeze_from
+            if "alpha" not in changes and new_base.name != "MobileNetV2":
+                changes = {**changes, "alpha": 1.0}
+        if self.starts_from is not None:
+            inner = {name: changes[name] for name in SHARED_WITH_START if name in changes}
+            own = changes.get("starts_from")
+            if isinstance(own, dict):
+                inner.update(own)
+            start = own if isinstance(own, Recipe) else self.starts_from.with_changes(**inner)
+            changes = {**changes, "starts_from": start.model_dump()}
+        return make_recipe(**{**values, **changes})
+
+    def then(self, **changes: Any) -> Recipe:
+        """Return a finetune recipe that continues this features recipe and states only its difference."""
+        _check_keys(changes)
+        values = {**self.model_dump(), "strategy": "finetune", "cached": False, "augmentation": None,
+                  "starts_from": self.model_dump(), "unfreeze_from": BASES[str(self.base)].unfreeze_from}  # fmt: skip
+        return make_recipe(**{**values, **changes})
+
+
+def make_recipe(**values: Any) -> Recipe:
+    """Make a validated recipe from field names and values.
+
+    Raises:
+        InvalidRecipe: a key is unknown (the message names the known ones) or a value breaks a rule.
+    """
+    _check_keys(values)
+    if isinstance(values.get("starts_from"), dict):
+        values["starts_from"] = make_recipe(**values["starts_from"])
+    if isinstance(values.get("augmentation"), dict):
+        values["augmentation"] = AugmentationPolicy(**values["augmentation"])
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        raise InvalidRecipe(_sentence(error)) from None
+
+
+def _check_keys(values: dict[str, Any]) -> None:
+    known = sorted(Recipe.model_fields)
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise InvalidRecipe(f"unknown recipe keys {unknown}; known: {known}")
+
+
+def _rule(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise ValueError(sentence)
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first broken rule and what was received, as one sentence."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    context = first.get("ctx", {})
+    rules = {
+        "greater_than_equal": "be at least {ge}", "greater_than": "be greater than {gt}",
+        "less_than_equal": "be at most {le}", "literal_error": "be one of {expected}",
+        "int_type": "be a whole number", "int_parsing": "be a whole number", "int_from_float": "be a whole number",
+        "float_type": "be a number", "float_parsing": "be a number", "finite_number": "be a finite number",
+        "missing": "be given", "bool_type": "be true or false", "bool_parsing": "be true or false",
+        "string_pattern_mismatch": "match {pattern}", "tuple_type": "be a list",
+    }  # fmt: skip
+    if first["type"] == "value_error":
+        return str(context["error"])
+    if first["type"] not in rules:
+        return f"{field}: {first['msg']}; received {first['input']!r}"
+    rule = rules[first["type"]].format(**context)
+    return f"{field} must {rule}" + ("" if first["type"] == "missing" else f"; received {first['input']!r}")

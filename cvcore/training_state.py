@@ -1,0 +1,99 @@
+"""Everything a resumed run needs, in one file replaced whole: state.npz."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cvcore.errors import CvcoreError
+from cvcore.files import replace_file
+
+STATE_FILE = "state.npz"
+
+
+@dataclass
+class TrainingState:
+    """Where a run is.
+
+    Attributes:
+        phase: index of the phase that is under way, from 0.
+        phase_epochs: its epochs already finished.
+        rows: all finished epochs, as in history.csv.
+        best_val_loss: lowest so far in the whole run, None before the first epoch ends.
+        phase_best_val_loss: lowest so far in this phase; the next phase starts from its weights.
+        waited: epochs of this phase without a lower val_loss, for early stopping.
+        seconds: training seconds of each phase by name.
+        elapsed: wall seconds up to the last finished epoch, of all attempts.
+        weights: the weights that the run changes, now.
+        best: those weights at the run's best epoch.
+        phase_best: those weights at this phase's best epoch.
+        optimizer: the optimizer's variables.
+    """
+
+    phase: int = 0
+    phase_epochs: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_val_loss: float | None = None
+    phase_best_val_loss: float | None = None
+    waited: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    elapsed: float = 0.0
+    weights: list[np.ndarray] = field(default_factory=list)
+    best: list[np.ndarray] = field(default_factory=list)
+    phase_best: list[np.ndarray] = field(default_factory=list)
+    optimizer: list[np.ndarray] = field(default_factory=list)
+
+    ARRAYS: ClassVar = ("weights", "best", "phase_best", "optimizer")
+
+    def finish_epoch(self, val_loss: float, weights: list[np.ndarray], optimizer: list[np.ndarray]) -> None:
+        """Take over what an epoch ended with; keep its weights as the best where its val_loss is the lowest."""
+        self.phase_epochs += 1
+        self.waited += 1
+        self.weights, self.optimizer = weights, optimizer
+        if self.phase_best_val_loss is None or val_loss < self.phase_best_val_loss:
+            self.phase_best_val_loss, self.phase_best, self.waited = val_loss, weights, 0
+        if self.best_val_loss is None or val_loss < self.best_val_loss:
+            self.best_val_loss, self.best = val_loss, weights
+
+    def waited_enough(self, patience: int | None) -> bool:
+        """Say whether early stopping ends the phase: `patience` epochs without a lower val_loss."""
+        return patience is not None and self.waited >= patience
+
+    def begin_phase(self, index: int) -> None:
+        """Forget what belongs to the phase before."""
+        self.phase, self.phase_epochs, self.waited = index, 0, 0
+        self.phase_best_val_loss, self.phase_best, self.optimizer = None, [], []
+
+    def save(self, folder: Path) -> None:
+        """Replace the state file of a run folder."""
+        numbers = {name: value for name, value in vars(self).items() if name not in self.ARRAYS}
+        arrays = {
+            f"{name}_{index:04d}": array for name in self.ARRAYS for index, array in enumerate(getattr(self, name))
+        }
+        numbers["counts"] = {name: len(getattr(self, name)) for name in self.ARRAYS}
+        meta = np.frombuffer(json.dumps(numbers).encode(), np.uint8)
+        replace_file(folder / STATE_FILE, lambda stream: np.savez(stream, meta=meta, **arrays))
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainingState:
+        """Read the state file, or return the state of a run that has not begun.
+
+        Raises:
+            CvcoreError: the file is there but cannot be read.
+        """
+        if not (folder / STATE_FILE).is_file():
+            return cls()
+        try:
+            with np.load(folder / STATE_FILE, allow_pickle=False) as stored:
+                numbers = json.loads(stored["meta"].tobytes())
+                counts = numbers.pop("counts")
+                arrays = {name: [stored[f"{name}_{i:04d}"] for i in range(counts[name])] for name in cls.ARRAYS}
+        except (OSError, ValueError, KeyError) as error:
+            raise CvcoreError(
+                f"the saved state of run {folder.name} cannot be read; delete its {STATE_FILE} to start from epoch 1"
+            ) from error
+        return cls(**numbers, **arrays)
