@@ -15,18 +15,14 @@ from PIL import Image
 from cvcore.datasets.doodle_parts import (
     BLACK,
     PINK,
-    SUPERSAMPLE,
     WHITE,
     Colour,
     Fill,
     Pen,
     any_colour,
-    background,
     blend,
-    cover,
-    develop,
     hsv,
-    scatter_behind,
+    scene,
     texture,
 )
 
@@ -50,17 +46,18 @@ class Creature:
     """The measures of one animal, in head radii.
 
     Args:
-        ears: "pointed", "floppy", "folded", "round", "long", "side", "tufted" or "none".
+        ears: "pointed", "tufted", "floppy", "folded", "round", "long", "side" or "none".
         ear_length, ear_width: How long and (half) how wide the ears are.
         ear_spread: Degrees from the top of the head to each ear.
         head_width, head_height: Half axes of the head.
         muzzle: "puffs", "snout", "disc", "wide", "tiny", "beak" or "trunk".
         muzzle_length: How far the muzzle sticks out in profile, and its size from the front.
         whiskers: Length of the whiskers, 0 for none.
-        tail: "long", "thick", "short", "puff", "tuft" or "none".
+        tail: "long", "thick", "short", "bush", "puff", "tuft" or "none".
         horns: Length of the horns, 0 for none.
         leg: Length of the legs.
         tongue: Whether the tongue hangs out.
+        poses: The poses it takes.
     """
 
     ears: str
@@ -76,6 +73,7 @@ class Creature:
     horns: float = 0.0
     leg: float = 0.9
     tongue: bool = False
+    poses: tuple[str, ...] = POSES
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,9 @@ def any_coat(rng: np.random.Generator, size: int) -> Coat:
     if rng.random() < 0.12:
         main = any_colour(rng)
     other = blend(main, WHITE if rng.random() < 0.5 else BLACK, rng.uniform(0.25, 0.85))
-    pattern = rng.choice(["plain", "shaded", "stripes", "patches", "spots", "ticked"])
+    pattern = rng.choice(
+        ["plain", "shaded", "stripes", "patches", "spots", "ticked"], p=[0.3, 0.3, 0.12, 0.12, 0.08, 0.08]
+    )
     fur = texture(rng, size, main, other, str(pattern))
     light = blend(main, WHITE, rng.uniform(0.3, 0.9)) if rng.random() < 0.7 else fur
     return Coat(
@@ -122,11 +122,13 @@ def draw_ear(pen: Pen, animal: Creature, coat: Coat) -> None:
         if animal.ears == "tufted":
             inner.stroke([(0, -0.9 * length), (0.1, -1.4 * length)], coat.dark, 0.12)
     elif animal.ears == "floppy":
-        pen.shape([(-0.3 * width, -0.12), (0.6 * width, -0.15), (1.2 * width, 0.4 * length), (0.9 * width, 0.9 * length),
-                   (0.1 * width, length), (-0.6 * width, 0.75 * length), (-0.5 * width, 0.35 * length)],
+        pen.shape([(-0.3 * width, -0.12), (0.6 * width, -0.15), (1.2 * width, 0.4 * length),
+                   (0.9 * width, 0.9 * length), (0.1 * width, length), (-0.6 * width, 0.75 * length),
+                   (-0.5 * width, 0.35 * length)],
                   coat.dark if isinstance(coat.light, Image.Image) else coat.fur)  # fmt: skip
     elif animal.ears == "folded":
-        pen.shape([(-width, 0.25), (-0.7 * width, -0.5 * length), (0.7 * width, -0.5 * length), (width, 0.25)], coat.fur)
+        pen.shape([(-width, 0.25), (-0.7 * width, -0.5 * length), (0.7 * width, -0.5 * length), (width, 0.25)],
+                  coat.fur)  # fmt: skip
         pen.shape([(-0.72 * width, -0.5 * length), (0, -0.62 * length), (0.75 * width, -0.5 * length),
                    (0.75 * width, 0.12), (0.45 * width, 0.12)], coat.dark)  # fmt: skip
     elif animal.ears == "round":
@@ -134,7 +136,8 @@ def draw_ear(pen: Pen, animal: Creature, coat: Coat) -> None:
         inner.ellipse(0, -0.35 * length, 0.6 * width, 0.36 * length, PINK)
     elif animal.ears == "long":
         bend = pen.rng.normal(0, 0.15)
-        pen.tube([(0, 0.2), (bend / 2, -0.5 * length), (bend, -length)], 0.7 * width, 0.35 * width, coat.fur, 0.3 * width)
+        ear = [(0, 0.2), (bend / 2, -0.5 * length), (bend, -length)]
+        pen.tube(ear, 0.7 * width, 0.35 * width, coat.fur, 0.3 * width)
         inner.tube([(0, 0), (bend / 2, -0.5 * length), (bend, -0.85 * length)], 0.3 * width, 0.1, PINK, 0.1)
     elif animal.ears == "side":
         pen.shape([(-0.1, 0), (0.35 * length, -width), (length, -0.3 * width), (0.6 * length, 0.6 * width), (0, 0.3)],
@@ -259,6 +262,8 @@ def draw_profile(pen: Pen, animal: Creature, coat: Coat) -> None:
     if animal.muzzle not in ("beak", "trunk"):
         extent = 0.09 if animal.muzzle in ("puffs", "tiny") else 0.16
         flat.ellipse(tip, 0.14, extent, extent * 0.8, coat.nose)
+        if animal.muzzle == "disc":
+            pen.ellipse(tip, 0.28, 0.14, 0.28, blend(PINK, coat.dark, 0.2))
         flat.stroke([(tip + 0.1, 0.42), (tip * 0.7, 0.48), (tip * 0.7 + 0.3, 0.4)], BLACK, 0.06)
     if animal.tongue:
         flat.tube([(tip + 0.25, 0.45), (tip + 0.25, 0.9)], 0.11, 0.1, hsv(0.97, 0.55, 0.92))
@@ -277,11 +282,14 @@ def draw_tail(pen: Pen, animal: Creature, coat: Coat) -> None:
     rng = pen.rng
     sway = rng.normal(0, 0.3)
     if animal.tail == "long":
-        pen.tube([(0, 0.1), (0.6, -0.1), (0.8 + sway, -0.9), (1.1 + sway, -1.5), (0.8 + 2 * sway, -1.9)], 0.15, 0.1, coat.fur)
+        spine = [(0, 0.1), (0.6, -0.1), (0.8 + sway, -0.9), (1.1 + sway, -1.5), (0.8 + 2 * sway, -1.9)]
+        pen.tube(spine, 0.15, 0.1, coat.fur)
     elif animal.tail == "thick":
         pen.tube([(0, 0.1), (0.4, -0.5), (0.4 + sway, -1.1)], 0.16, 0.08, coat.fur, rng.uniform(0, 0.2))
     elif animal.tail == "short":
         pen.tube([(0, 0.1), (0.3, -0.3), (0.4 + sway / 2, -0.5)], 0.14, 0.08, coat.fur)
+    elif animal.tail == "bush":
+        pen.tube([(-0.1, 0.1), (0.8, -0.1), (0.9 + sway, -1.2), (0.5 + sway, -1.7)], 0.25, 0.2, coat.fur, 0.35)
     elif animal.tail == "puff":
         pen.ellipse(0.15, 0, 0.32, 0.3, coat.light)
     elif animal.tail == "tuft":
@@ -329,39 +337,32 @@ def draw_lying(pen: Pen, animal: Creature, coat: Coat) -> None:
     rng = pen.rng
     length = rng.uniform(1.7, 2.4)
     draw_tail(pen.at(length + 0.2, 1.2, angle=rng.uniform(10, 100)), animal, coat)
-    pen.shape([(-0.5, 0.6), (0.5 * length, 0.1), (length, 0.4), (length + 0.3, 1.1), (length, 1.5), (0, 1.5), (-0.7, 1.3)],
-              coat.fur)  # fmt: skip
+    pen.shape([(-0.5, 0.6), (0.5 * length, 0.1), (length, 0.4), (length + 0.3, 1.1), (length, 1.5), (0, 1.5),
+               (-0.7, 1.3)], coat.fur)  # fmt: skip
     for x in (-0.1, 0.4):
         pen.tube([(x, 1.3), (x - 0.9, 1.45)], 0.2, 0.18, coat.light if x > 0 else coat.fur)
     _head(pen.at(-0.35, 0.05, angle=rng.normal(0, 14)), animal, coat, profile=rng.random() < 0.4)
 
 
-_FRAMES = {  # pose: how it is drawn, the middle of the drawing, its extent (both in head radii)
-    "face": (draw_face, (0, 0), 2.6),
-    "sitting": (draw_sitting, (0, 1.1), 4.6),
-    "side": (draw_side, (0.9, 0.9), 4.8),
-    "lying": (draw_lying, (0.8, 0.5), 4.2),
+_FRAMES = {  # pose: how it is drawn, the middle of the drawing, its extent (both in head radii), how often
+    "face": (draw_face, (0, 0), 2.6, 0.45),
+    "sitting": (draw_sitting, (0, 1.1), 4.6, 0.25),
+    "side": (draw_side, (0.9, 0.9), 4.8, 0.15),
+    "lying": (draw_lying, (0.8, 0.5), 4.2, 0.15),
 }
 
 
 def animal_picture(animal: Creature, rng: np.random.Generator, size: int) -> Image.Image:
-    """Draw `animal` somewhere in a scene: pose, place, scale, colours, clutter and light are all drawn from `rng`.
+    """Draw `animal` in a scene: pose, colours, place, scale, clutter and light are all drawn from `rng`.
 
     Returns:
         RGB picture, `size` x `size` pixels.
     """
-    large = size * SUPERSAMPLE
-    picture = background(rng, large)
-    ink = None if rng.random() < 0.3 else blend(BLACK, any_colour(rng), rng.uniform(0, 0.4))
-    whole = Pen(picture, np.array([[large, 0, 0], [0, large, 0]], float), rng, ink, int(rng.integers(2, 6)))
-    scatter_behind(whole)
+    shares = np.array([_FRAMES[pose][3] for pose in animal.poses])
+    pose = str(rng.choice(animal.poses, p=shares / shares.sum()))
+    draw_pose, middle, extent, _ = _FRAMES[pose]
 
-    draw_pose, middle, extent = _FRAMES[str(rng.choice(POSES, p=[0.3, 0.25, 0.25, 0.2]))]
-    scale = rng.uniform(0.55, 1.15) / extent
-    pen = whole.at(rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.68), scale, angle=rng.normal(0, 12))
-    pen = pen.at(0, 0, stretch=rng.choice([-1, 1]) * rng.uniform(0.85, 1.2)).at(-middle[0], -middle[1])
-    coat = any_coat(rng, large)
-    draw_pose(pen, animal, coat)
-    if rng.random() < 0.45:
-        cover(whole)
-    return develop(picture, rng, size)
+    def draw_subject(pen: Pen) -> None:
+        draw_pose(pen, animal, any_coat(rng, pen.picture.width))
+
+    return scene(draw_subject, middle, extent, rng, size)

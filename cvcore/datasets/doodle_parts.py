@@ -7,6 +7,7 @@ system where the picture is the unit square (x to the right, y down), then reduc
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -37,7 +38,7 @@ def blend(first: Colour, second: Colour, share: float) -> Colour:
 
 def any_colour(rng: np.random.Generator) -> Colour:
     """A colour of any hue, neither black nor white."""
-    return hsv(rng.random(), rng.uniform(0.15, 0.75), rng.uniform(0.45, 0.98))
+    return hsv(rng.random(), rng.uniform(0.12, 0.6), rng.uniform(0.55, 0.98))
 
 
 @cache
@@ -129,7 +130,7 @@ class Pen:
         if angle:
             cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
             outline = outline @ np.array([[cos, sin], [-sin, cos]])
-        self.polygon(outline + (x, y), fill)
+        self.polygon(outline + np.array([x, y]), fill)
 
     def tube(self, points: list[tuple[float, float]], start: float, end: float, fill: Fill, bulge: float = 0) -> None:
         """Fill a limb along `points` whose half width runs from `start` to `end`, `bulge` more at its middle."""
@@ -187,10 +188,10 @@ def texture(rng: np.random.Generator, size: int, main: Colour, other: Colour, pa
     return Image.fromarray(pixels.astype(np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _wallpaper(pen: Pen, horizon: float) -> None:
+def _wallpaper(pen: Pen, wall: Colour, horizon: float) -> None:
     """Decorate the wall above `horizon` with stripes, dots, tiles or nothing."""
     rng = pen.rng
-    colour = any_colour(rng)
+    colour = blend(wall, any_colour(rng), rng.uniform(0.2, 0.7))
     kind = rng.choice(["plain", "stripes", "dots", "tiles"])
     step = rng.uniform(0.09, 0.2)
     places = np.arange(rng.uniform(-step, 0), 1, step)
@@ -219,7 +220,7 @@ def background(rng: np.random.Generator, size: int) -> Image.Image:
     pen = Pen(picture, np.array([[size, 0, 0], [0, size, 0]], float), rng)
     horizon = rng.uniform(0.4, 0.85)
     if kind == "room":
-        _wallpaper(pen, horizon)
+        _wallpaper(pen, first, horizon)
         pen.box(-0.1, horizon, 1.1, 1.1, second)
         pen.box(-0.1, horizon, 1.1, horizon + 0.025, blend(second, WHITE, 0.4))
     elif kind == "meadow":
@@ -231,10 +232,12 @@ def background(rng: np.random.Generator, size: int) -> Image.Image:
         step = rng.uniform(0.12, 0.3)
         turned = pen.at(0.5, 0.5, angle=rng.uniform(0, 90))
         for x in np.arange(-1, 1, 2 * step):
-            turned.box(x, -1, x + step, 1, second)
-            turned.box(-1, x, 1, x + step * 0.5, blend(first, second, 0.5))
+            turned.box(x, -1, x + step, 1, blend(first, second, 0.5))
+            turned.box(-1, x, 1, x + step * 0.5, blend(first, second, 0.3))
     else:
-        return texture(rng, size, first, second, str(rng.choice(["patches", "shaded", "ticked", "spots"])))
+        return texture(
+            rng, size, first, blend(first, second, 0.6), str(rng.choice(["patches", "shaded", "ticked", "spots"]))
+        )
     return picture
 
 
@@ -266,7 +269,7 @@ def clutter(pen: Pen, x: float, y: float, extent: float) -> None:
         thing.ellipse(0, -0.35, 0.48, 0.1, other)
 
 
-def scatter_behind(pen: Pen, most: int = 3) -> None:
+def scatter_behind(pen: Pen, most: int = 2) -> None:
     """Put up to `most` things on the floor, anywhere."""
     for _ in range(int(pen.rng.integers(0, most + 1))):
         clutter(pen, pen.rng.uniform(0, 1), pen.rng.uniform(0.35, 1.05), pen.rng.uniform(0.12, 0.3))
@@ -300,3 +303,35 @@ def develop(picture: Image.Image, rng: np.random.Generator, size: int) -> Image.
     lit = ((small - 0.5) * contrast + 0.5) * (1 + slope[..., None]) * tint * brightness
     grain = rng.normal(0, rng.uniform(0, 0.03), (size, size, 1))
     return Image.fromarray((np.clip(lit + grain, 0, 1) * 255).astype(np.uint8))
+
+
+def scene(
+    draw_subject: Callable[[Pen], None],
+    middle: tuple[float, float],
+    extent: float,
+    rng: np.random.Generator,
+    size: int,
+) -> Image.Image:
+    """Draw a subject somewhere in a scene, sometimes cut by the border or half hidden.
+
+    Args:
+        draw_subject: Draws the subject with the pen it is given.
+        middle: Where the middle of the subject is, in the subject's own units.
+        extent: How large the subject is, in the same units.
+        rng: Source of every choice.
+        size: Side of the picture in pixels.
+
+    Returns:
+        RGB picture, `size` x `size` pixels.
+    """
+    large = size * SUPERSAMPLE
+    picture = background(rng, large)
+    ink = None if rng.random() < 0.3 else blend(BLACK, any_colour(rng), rng.uniform(0, 0.4))
+    whole = Pen(picture, np.array([[large, 0, 0], [0, large, 0]], float), rng, ink, int(rng.integers(2, 6)))
+    scatter_behind(whole)
+    pen = whole.at(rng.normal(0.5, 0.07), rng.normal(0.52, 0.06), rng.uniform(0.75, 1.1) / extent, rng.normal(0, 8))
+    mirror = float(rng.choice([-1, 1]))
+    draw_subject(pen.at(0, 0, stretch=mirror * rng.uniform(0.85, 1.2)).at(-middle[0], -middle[1]))
+    if rng.random() < 0.25:
+        cover(whole)
+    return develop(picture, rng, size)

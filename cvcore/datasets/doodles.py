@@ -24,7 +24,7 @@ SIZE = 96
 def cat(rng: np.random.Generator) -> Creature:
     """The measures of a cat: mostly pricked ears, a short muzzle, whiskers, a long thin tail."""
     return Creature(
-        ears=str(rng.choice(["pointed", "folded"], p=[0.85, 0.15])),
+        ears=str(rng.choice(["pointed", "folded"], p=[0.93, 0.07])),
         ear_length=rng.uniform(0.5, 0.9),
         ear_width=rng.uniform(0.3, 0.45),
         ear_spread=rng.uniform(30, 48),
@@ -41,7 +41,7 @@ def cat(rng: np.random.Generator) -> Creature:
 def dog(rng: np.random.Generator) -> Creature:
     """The measures of a dog: mostly hanging or folded ears, a long muzzle, sometimes a tongue, a shorter tail."""
     return Creature(
-        ears=str(rng.choice(["floppy", "folded", "pointed"], p=[0.5, 0.25, 0.25])),
+        ears=str(rng.choice(["floppy", "folded", "pointed"], p=[0.55, 0.27, 0.18])),
         ear_length=rng.uniform(0.6, 1.1),
         ear_width=rng.uniform(0.28, 0.45),
         ear_spread=rng.uniform(35, 58),
@@ -78,7 +78,9 @@ def picture_rng(seed: int, split: str, kind: str, index: int) -> np.random.Gener
     return np.random.default_rng([seed, zlib.crc32(f"{split}/{kind}".encode()), index])
 
 
-def write_doodle_pets(folder: Path, seed: int = DEFAULT_SEED, progress: Callable[[int, int], None] | None = None) -> None:
+def write_doodle_pets(
+    folder: Path, seed: int = DEFAULT_SEED, progress: Callable[[int, int], None] | None = None
+) -> None:
     """Draw the whole dataset, as `folder/train/cat/cat.0.png` and so on (`COUNTS` pictures a class).
 
     Args:
