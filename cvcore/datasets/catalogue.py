@@ -107,9 +107,7 @@ def known_datasets() -> list[dict[str, Any]]:
             continue
         seen.add(key)
         available = entry["kind"] == "drawn" or Path(entry["source"]).exists()
-        found.append(
-            _row(*(entry[k] for k in ("id", "title", "kind")), available, entry["source"], entry["fingerprint"])
-        )
+        found.append(_row(entry["id"], entry["title"], entry["kind"], available, entry["source"], entry["fingerprint"]))
     return found
 
 
@@ -174,7 +172,7 @@ def slug(name: str) -> str:
 
 def _row(
     id: str, title: str, kind: str, available: bool, source: str, fingerprint: str | None, size: int | None = None
-):
+) -> dict[str, Any]:
     row = {"id": id, "title": title, "kind": kind, "available": available, "source": source}
     return {**row, "fingerprint": fingerprint, "bytes": size}
 
@@ -193,7 +191,7 @@ def _resolved(source: str | Path, within: Path | None) -> Path:
     try:
         path = Path(source).expanduser() if within is None else within / source
         resolved = path.resolve()
-        exists = resolved.exists()
+        exists = resolved.is_dir() or resolved.is_file()
     except (OSError, ValueError, RuntimeError):
         raise DatasetError(f"No dataset, folder or zip named {shown[:200]!r}.") from None
     if within is not None and not (resolved.is_relative_to(within.resolve()) and resolved != within.resolve()):

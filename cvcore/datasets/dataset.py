@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -104,7 +105,7 @@ class Dataset:
 def fingerprint(pictures: Iterable[Picture], class_names: tuple[str, ...]) -> str:
     """SHA-256 over names, labels, splits and contents, whatever the order of the pictures."""
     lines = sorted(
-        "\t".join((picture.path, class_names[picture.label], picture.split, picture.sha256)) for picture in pictures
+        json.dumps([picture.path, class_names[picture.label], picture.split, picture.sha256]) for picture in pictures
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

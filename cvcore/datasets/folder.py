@@ -59,7 +59,7 @@ def read_layout(folder: Path, name: str, within: Path | None = None) -> Layout:
     layout = Layout(_unwrap(folder, within))
     reader = _Reader(layout, within)
     folders = reader.folders(layout.root)
-    splits = {}
+    splits: dict[str, str] = {}
     for entry in folders:
         split = SPLIT_NAMES.get(entry.lower())
         if split is not None and split in splits:

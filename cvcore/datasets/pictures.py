@@ -167,18 +167,27 @@ def resize(image: Image.Image, size: int, interpolation: str, antialias: bool) -
     if antialias:
         return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     # Pillow's transform(AFFINE, BILINEAR) has the same taps but cuts off decimals, half a level too dark on average.
-    pixels = np.asarray(image)
-    top, bottom, down = _taps(pixels.shape[0], size)
-    left, right, across = _taps(pixels.shape[1], size)
+    # Four bytes a pixel, the last one unused, so that numpy gathers whole 32-bit pixels: three times as fast.
+    pixels = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint32).reshape(image.height, image.width)
+    top, bottom, down = _taps(image.height, size)
+    left, right, across = _taps(image.width, size)
 
     def along_rows(rows: np.ndarray) -> np.ndarray:
-        result = rows[:, left].astype(np.float32)
-        result += (rows[:, right].astype(np.float32) - result) * across[:, None]
-        return result
+        result = rows.take(left, axis=1).view(np.uint8).astype(np.float32)
+        other = rows.take(right, axis=1).view(np.uint8).astype(np.float32)
+        return _lerp(result, other, np.repeat(across, 4))
 
-    result = along_rows(pixels[top])
-    result += (along_rows(pixels[bottom]) - result) * down[:, None, None]
-    return np.rint(result).astype(np.uint8)
+    result = _lerp(along_rows(pixels.take(top, axis=0)), along_rows(pixels.take(bottom, axis=0)), down[:, None])
+    rounded = np.rint(result, out=result).astype(np.uint8)
+    return np.ascontiguousarray(rounded.reshape(size, size, 4)[..., :3])
+
+
+def _lerp(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """first + (second - first) * weight, in place of `second`."""
+    second -= first
+    second *= weight
+    second += first
+    return second
 
 
 def check_resize(size: int, interpolation: str, antialias: bool) -> None:

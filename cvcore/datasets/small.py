@@ -83,9 +83,7 @@ def make_small(
             raise DatasetError(
                 f"{str(destination)!r} could not be written ({reason}); nothing was left there."
             ) from error
-    return {
-        split: dict.fromkeys(plan.folders.values(), stop - start) for split, (start, stop) in plan.ranges.items()
-    }
+    return {split: dict.fromkeys(plan.folders.values(), stop - start) for split, (start, stop) in plan.ranges.items()}
 
 
 def _jobs(
