@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from cvcore import diagrams, run_directory, settings
+from cvcore import charts, comparison, diagrams, run_directory, settings
 from cvcore.errors import CvcoreError
 from cvcore.run_directory import Run
 
@@ -106,6 +106,65 @@ def _history(_run: Run, path: str, modified: float) -> "pd.DataFrame":
     return _run.history()
 
 
+def curves(chosen: list[Run], metric: str, smoothing: float = 0.0) -> None:
+    """Draw the curves of runs; the figure is built again only when a run's files have changed."""
+    labels = comparison.run_labels(chosen)
+    stamp = tuple((str(run.path), run.modified(), labels[run.id]) for run in chosen)
+    figure, alt = _curves(chosen, labels, stamp, metric, smoothing)
+    st.plotly_chart(figure, config=charts.CONFIG, alt=alt, key=f"curves_{metric}")
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _curves(
+    _runs: list[Run], _labels: dict[str, str], stamp: tuple[Any, ...], metric: str, smoothing: float
+) -> tuple[dict[str, Any], str]:
+    series = []
+    for run in _runs:
+        frame = history(run)
+        series.append(charts.Series(_labels[run.id], run.strategy, frame, comparison.best_epoch(run, frame)))
+    return charts.curves(series, metric, smoothing), charts.curves_alt(series, metric)
+
+
+def accuracy_dots(rows: list[dict[str, Any]]) -> None:
+    """Draw the test accuracies of rows of `comparison.figures`."""
+    figure, alt = _accuracy_dots(rows)
+    st.plotly_chart(figure, config=charts.CONFIG, alt=alt, key="accuracy_dots")
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _accuracy_dots(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    return charts.accuracy_dots(rows), charts.accuracy_dots_alt(rows)
+
+
+def pick_runs(label: str, key: str, among: list[Run], default: list[Run]) -> list[Run]:
+    """Let the user pick runs; the URL names them by id (`?runs=ID&runs=ID`) and reopens the same choice.
+
+    Not `bind="query-params"`, which would put the labels shown into the URL instead of the ids.
+
+    Args:
+        label: what the picker says.
+        key: the widget's key; the URL's parameter is always `runs`.
+        among: the runs to pick from.
+        default: the choice when the URL names none of them; it leaves the URL clean.
+    """
+    by_id = {run.id: run for run in among}
+    usual = [run.id for run in default]
+    told = [run_id for run_id in st.query_params.get_all("runs") if run_id in by_id]
+    # The URL wins when the page opens and when it has changed under us (back, forward); otherwise the widget does.
+    if key not in st.session_state or told != st.session_state.get(f"{key}_told"):
+        st.session_state[key] = told or usual
+    labels = comparison.run_labels(among)
+    picked = st.multiselect(label, list(by_id), format_func=labels.__getitem__, key=key, placeholder="Choose runs")
+    told = [] if picked == usual else picked
+    if told != st.query_params.get_all("runs"):
+        if told:
+            st.query_params["runs"] = told
+        else:
+            st.query_params.pop("runs", None)
+    st.session_state[f"{key}_told"] = told
+    return [by_id[run_id] for run_id in picked]
+
+
 def predictions(run: Run) -> "pd.DataFrame":
     """Read a run's predictions.csv, again only when its files have changed."""
     return _predictions(run, str(run.path), run.modified())
@@ -122,10 +181,10 @@ def percent(share: float | None) -> str:
 
 
 def interval(row: dict[str, Any]) -> str:
-    """Show the 95 % interval of a row of `comparison.figures`, "" where there is none."""
+    """Show the 95% interval of a row of `comparison.figures`, "" where there is none."""
     if row["test_low"] is None or row["test_high"] is None:
         return ""
-    return f"95 % interval {row['test_low']:.1%} to {row['test_high']:.1%}, {row['test_count']:,} test pictures"
+    return f"95% interval {row['test_low']:.1%} to {row['test_high']:.1%}, {row['test_count']:,} test pictures"
 
 
 def count(number: int | None) -> str:

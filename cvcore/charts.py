@@ -18,13 +18,21 @@ if TYPE_CHECKING:
 STRATEGY_COLOURS = {"scratch": "#C0731B", "augmented": "#D0459B", "features": "#2B66E0", "finetune": "#0A9A68"}
 NEUTRAL = "#808891"
 CONFIG = {"displayModeBar": False, "scrollZoom": False}
-_SHADES = (0.0, 0.35, -0.3, 0.2)  # of the second, third… run of a strategy: towards white, or black if negative
+_SHADES = (0.0, 0.3, -0.18, 0.15)  # of the second, third… run of a strategy: towards white, or black if negative
 _DASHES = ("solid", "dash", "longdashdot", "longdash")
 _METRICS = {
     "accuracy": ("Accuracy by epoch", "accuracy (share of pictures right)", ".0%", ".1%"),
     "loss": ("Loss by epoch", "loss (cross-entropy, nats)", None, ".3f"),
 }
-_LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.18, "yanchor": "top", "title": {"text": ""}}
+_LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "xanchor": "left",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "title": {"text": ""},
+}
 
 
 @dataclass(frozen=True)
@@ -130,8 +138,8 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
 
 
 def _key_traces(best: bool, smoothed: bool) -> list[dict[str, Any]]:
-    """Legend entries that say what the line styles mean, without data of their own."""
-    key = {"type": "scatter", "x": [None], "y": [None], "mode": "lines", "hoverinfo": "skip", "legendgroup": "key"}
+    """Legend entries that say what the line styles mean, without data or a run of their own."""
+    key = {"type": "scatter", "x": [None], "y": [None], "mode": "lines", "hoverinfo": "skip"}
     traces: list[dict[str, Any]] = [
         {**key, "name": "validation", "line": {"color": NEUTRAL, "width": 2.6}},
         {**key, "name": "training", "line": {"color": NEUTRAL, "width": 1.4, "dash": "dot"}},
@@ -161,7 +169,7 @@ def curves_alt(series: Sequence[Series], metric: str = "accuracy") -> str:
 
 
 def accuracy_dots(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Draw test accuracies as dots with their 95 % Wilson intervals, first row on top.
+    """Draw test accuracies as dots with their 95% Wilson intervals, first row on top.
 
     Args:
         rows: as `comparison.figures` makes them; rows without a test accuracy are left out. Where they were tested
@@ -180,7 +188,7 @@ def accuracy_dots(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "error_x": {"type": "data", "symmetric": False, "array": [row["test_high"] - row["test_accuracy"]],
                         "arrayminus": [row["test_accuracy"] - row["test_low"]], "color": colour, "thickness": 3,
                         "width": 7},
-            "hovertemplate": f"{row['test_accuracy']:.1%} of {row['test_count']:,} test pictures<br>95 % interval "
+            "hovertemplate": f"{row['test_accuracy']:.1%} of {row['test_count']:,} test pictures<br>95% interval "
                              f"{row['test_low']:.1%} to {row['test_high']:.1%}<extra></extra>",
             "showlegend": False,
         }
@@ -189,8 +197,8 @@ def accuracy_dots(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     guesses = {round(row["guessing"], 4) for row in rows if row["guessing"]}
     lowest = min([row["test_low"] for row in rows] + list(guesses), default=0.0)
     layout: dict[str, Any] = {
-        "title": {"text": "Test accuracy with its 95 % interval"},
-        "xaxis": {"title": {"text": "test accuracy (share of test pictures right)"}, "tickformat": ".0%",
+        "title": {"text": "Test accuracy with its 95% interval"},
+        "xaxis": {"title": {"text": "share of test pictures right"}, "tickformat": ".0%",
                   "range": [max(0.0, lowest - 0.03), 1.01]},
         "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
         "height": 150 + 56 * len(rows),
@@ -212,7 +220,7 @@ def accuracy_dots_alt(rows: Sequence[dict[str, Any]]) -> str:
     names = dict(zip((row["run"] for row in rows), _test_labels(rows), strict=True))
     ranked = sorted(rows, key=lambda row: -row["test_accuracy"])
     parts = [
-        f"{names[row['run']].replace('<br>', ', ')} {row['test_accuracy']:.1%} (95 % interval {row['test_low']:.1%} "
+        f"{names[row['run']].replace('<br>', ', ')} {row['test_accuracy']:.1%} (95% interval {row['test_low']:.1%} "
         f"to {row['test_high']:.1%})"
         for row in ranked
     ]

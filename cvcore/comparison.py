@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cvcore.run_directory import Run
 
 STRATEGY_TITLES = {
@@ -34,7 +36,7 @@ def reference_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def run_labels(runs: Sequence[Run]) -> dict[str, str]:
-    """Name each run as briefly as tells it from the others: strategy, then recipe, dataset, seed, end of its id.
+    """Name each run as briefly as tells it from the others: strategy, then recipe, dataset, seed…
 
     Args:
         runs: those shown together; a damaged one is named by its id.
@@ -47,6 +49,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
         lambda run: run.recipe.get("id"),
         lambda run: run.dataset.get("title") or run.dataset.get("id"),
         lambda run: f"seed {run.seed}",
+        lambda run: "reference" if run.reference else "trained here",
         lambda run: run.id[-4:],
     )
     for piece in more:
@@ -61,12 +64,20 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     return {run_id: " · ".join(names) for run_id, names in parts.items()}
 
 
+def best_epoch(run: Run, history: pd.DataFrame) -> int | None:
+    """Return the epoch of the lowest val_loss: the run's own word for it, else the lowest so far, None before any."""
+    if run.metrics and run.metrics.get("best_epoch"):
+        return int(run.metrics["best_epoch"])
+    losses = history["val_loss"].dropna() if len(history) else []
+    return int(history.loc[losses.idxmin(), "epoch"]) if len(losses) else None
+
+
 def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """List the figures of runs, one row each, every one read from the run's own files.
 
     Returns:
         Rows of run, label, strategy, recipe, dataset, fingerprint, seed, status, best_epoch, val_accuracy (at the
-        lowest val_loss), last_val_accuracy, test_accuracy, test_low, test_high (95 % Wilson interval), test_count,
+        lowest val_loss), last_val_accuracy, test_accuracy, test_low, test_high (95% Wilson interval), test_count,
         guessing (share of the largest test class), parameters, trainable, seconds. None where there is no figure.
     """
     labels = run_labels(runs)

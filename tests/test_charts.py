@@ -24,7 +24,7 @@ def figure(smoothing=0.0, metric="accuracy", history=HISTORY, best_epoch=2):
 
 
 def of_the_run(drawn):
-    return [trace for trace in drawn["data"] if trace["legendgroup"] != "key"]
+    return [trace for trace in drawn["data"] if "legendgroup" in trace]
 
 
 def test_training_is_thin_and_dotted_and_validation_solid():
@@ -165,7 +165,7 @@ def test_the_same_name_with_other_pictures_is_said_too(tmp_path):
 def test_accuracy_dots_alt_ranks_the_runs(tmp_path):
     write_reference_runs(tmp_path)
     text = charts.accuracy_dots_alt(rows_of(tmp_path))
-    assert text.index("Fine-tuned 93.1% (95 % interval 91.4% to 94.5%)") < text.index("From scratch 74.3%")
+    assert text.index("Fine-tuned 93.1% (95% interval 91.4% to 94.5%)") < text.index("From scratch 74.3%")
 
 
 def test_no_tested_run_is_a_figure_without_dots():
@@ -186,6 +186,13 @@ def test_labels_of_equal_runs_still_differ(tmp_path):
     two = write_run(tmp_path, run_id="20260101T000000Z-doodle-features-bbbb")
     labels = comparison.run_labels(list_runs(tmp_path))
     assert labels == {one: "Features · aaaa", two: "Features · bbbb"}
+
+
+def test_a_run_like_a_reference_run_is_told_from_it_by_that(tmp_path):
+    shipped = write_run(tmp_path, "doodle-features", reference=True)
+    own = write_run(tmp_path, "doodle-features")
+    labels = comparison.run_labels(list_runs(tmp_path))
+    assert labels == {shipped: "Features · reference", own: "Features · trained here"}
 
 
 def test_reference_runs_are_one_a_strategy_in_teaching_order(tmp_path):
