@@ -15,7 +15,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = "0.1.0"
-__all__ = ["load", "runs", "train"]
+__all__ = ["load", "resume", "runs", "train"]
 
 
 def __getattr__(name: str) -> Any:

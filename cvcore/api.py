@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cvcore.code_export import standalone_script
 from cvcore.datasets import Dataset, open_dataset
 from cvcore.errors import CvcoreError
+from cvcore.files import replace_text
 from cvcore.published import get_recipe
 from cvcore.recipe import Recipe
 from cvcore.run_directory import Run, list_runs, load_run
-from cvcore.run_writer import create_run
+from cvcore.run_writer import create_run, disk_errors_as_sentences
 from cvcore.settings import runs_folder
 from cvcore.strategies import check_continues, check_fits
 
@@ -52,12 +54,33 @@ def train(
     dataset = data if isinstance(data, Dataset) else open_dataset(data or chosen.dataset or "doodle-pets")
     check_fits(chosen, dataset)
     run = create_run(chosen, dataset.summary(), seed, folder=folder, from_run=from_run, status="running")
+    with disk_errors_as_sentences(run.path):
+        replace_text(run.path / "code.py", standalone_script(run.info))
     from cvcore.training import execute
 
     run = execute(run, dataset, file, on_progress)
     if run.status == "failed":
         raise CvcoreError(run.error or f"run {run.id} failed")
     return run
+
+
+def resume(
+    run: str | Run, runs: str | Path | None = None, on_progress: Callable[[dict[str, Any]], None] | None = None
+) -> Run:
+    """Train a queued, stopped, failed or interrupted run in this process, after its last finished epoch.
+
+    Args:
+        run: its id or an earlier reading of it.
+        runs: the runs folder; default `settings.runs_folder()`.
+        on_progress: as for `train`.
+
+    Raises:
+        CvcoreError: one sentence: no such run, one that is running or done, or a failed training.
+    """
+    found = load(run, runs)
+    from cvcore.training import execute
+
+    return execute(found, on_progress=on_progress)
 
 
 def runs(folder: str | Path | None = None) -> list[Run]:

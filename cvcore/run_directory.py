@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ SCHEMA = 1
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 STOP_FILE = "stop"
+WORKER_STARTS_WITHIN = 4.0  # seconds from queueing a run to a living worker, on a busy machine
 RESUMABLE = ("stopped", "interrupted", "failed")
 
 
@@ -208,6 +210,11 @@ def worker_lock(folder: Path) -> Path:
     return folder / ".worker.lock"
 
 
+def worker_log(folder: Path) -> Path:
+    """Return the file to which the worker of this runs folder and its children print."""
+    return folder / ".worker.log"
+
+
 def worker_alive(folder: Path) -> bool:
     """Say whether a worker process serves this runs folder now."""
     try:
@@ -215,7 +222,7 @@ def worker_alive(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
     except BlockingIOError:
         return True
@@ -253,9 +260,16 @@ def _read(path: Path) -> Run:
     status, error = str(info["status"]), info.get("error")
     if status == "running" and not process_alive(info.get("owner")):
         status, error = "interrupted", "The process of this run is gone; resume it from its last finished epoch."
-    if status == "queued" and not process_alive(info.get("owner")) and not worker_alive(path.parent):
+    if status == "queued" and _age(path / "run.json") > WORKER_STARTS_WITHIN and not worker_alive(path.parent):
         status, error = "interrupted", "No worker is left to start this run; resume it."
     return Run(path.name, path, info, status, _read_json(path / "metrics.json"), error)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -107,6 +107,13 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def requeue(run: Run) -> None:
+    """Queue a run again for a worker."""
+    with disk_errors_as_sentences(run.path):
+        (run.path / STOP_FILE).unlink(missing_ok=True)
+        replace_json(run.path / "run.json", {**run.info, "status": "queued", "owner": None, "error": None})
+
+
 def start_attempt(run: Run) -> RunWriter:
     """Take a run over in this process: a new attempt number, this process as owner, status `running`.
 

@@ -1,0 +1,79 @@
+"""The worker of a runs folder: train its queued runs one after another, each in a fresh child process.
+
+    python -m cvcore.backends.worker RUNS_FOLDER
+
+A fresh child gives its memory back, the GPU's included, and cannot take the worker down. The worker ends when
+nothing is queued any more; `local.launch` starts the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cvcore.run_directory import STOP_FILE, Run, list_runs, load_run, worker_lock
+
+LOW_PRIORITY = 10  # added to `nice`: the pages of a class stay quick beside a training
+
+
+def serve(folder: Path) -> None:
+    """Train the queued runs of a folder until none is left; return at once if another worker serves it."""
+    while True:
+        with _only_worker(folder) as alone:
+            if not alone:
+                return
+            while queued := _queued(folder):
+                _train(queued[0])
+        # A run queued after the last look but before the lock was free found a living worker and started none.
+        if not _queued(folder):
+            return
+
+
+def _queued(folder: Path) -> list[Run]:
+    return [run for run in reversed(list_runs(folder)) if run.info.get("status") == "queued"]
+
+
+def _train(run: Run) -> None:
+    if not (run.path / STOP_FILE).exists():
+        command = [sys.executable, "-m", "cvcore", "resume", run.id, "--runs", str(run.path.parent)]
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    if load_run(run.id, run.path.parent).info.get("status") == "queued":
+        from cvcore.run_writer import RunWriter
+
+        writer = RunWriter(run.path, run.info["attempt"])
+        if writer.stop_requested():
+            writer.finish("stopped", "Stopped before it began; resume it to train.")
+        else:
+            writer.finish(
+                "failed", "The training process ended before it began; .worker.log in the runs folder says why."
+            )
+
+
+@contextmanager
+def _only_worker(folder: Path) -> Iterator[bool]:
+    descriptor = os.open(worker_lock(folder), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    for _ in range(10):  # somebody who only looks whether a worker lives holds the lock for a moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05)
+    return False
+
+
+if __name__ == "__main__":
+    os.nice(LOW_PRIORITY)
+    serve(Path(sys.argv[1]))
