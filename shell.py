@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from cvcore import charts, comparison, diagrams, run_directory, settings
+from cvcore.datasets import Dataset, open_dataset
 from cvcore.errors import CvcoreError
 from cvcore.run_directory import Run
 
@@ -163,6 +164,38 @@ def pick_runs(label: str, key: str, among: list[Run], default: list[Run]) -> lis
             st.query_params.pop("runs", None)
     st.session_state[f"{key}_told"] = told
     return [by_id[run_id] for run_id in picked]
+
+
+def pick_run(label: str, key: str, among: list[Run]) -> Run | None:
+    """Let the user pick one run, newest first; the URL names it (`?run=ID`), so that a reload shows it again."""
+    if not among:
+        return None
+    by_id = {run.id: run for run in among}
+    told = st.query_params.get("run")
+    if key not in st.session_state or told != st.session_state.get(f"{key}_told"):
+        own = [run.id for run in among if not run.reference]
+        st.session_state[key] = told if told in by_id else (own or list(by_id))[0]
+    picked = st.selectbox(label, list(by_id), format_func=lambda run_id: _name(by_id[run_id]), key=key)
+    if picked != told:
+        st.query_params["run"] = picked
+    st.session_state[f"{key}_told"] = picked
+    return by_id[picked]
+
+
+def _name(run: Run) -> str:
+    started = str(run.info.get("created", ""))[:16].replace("T", " ")
+    return f"{run.recipe['id']}, seed {run.seed}, {started} ({run.id[-4:]})"
+
+
+def reference_ids() -> list[str]:
+    """List the ids of the reference runs, in teaching order."""
+    return [run.id for run in comparison.reference_runs(runs())]
+
+
+@st.cache_resource(max_entries=8, ttl=60, show_spinner="Reading the pictures")
+def dataset(source: str) -> Dataset:
+    """Open a dataset; one object serves all sessions and is never changed."""
+    return open_dataset(source)
 
 
 def predictions(run: Run) -> "pd.DataFrame":

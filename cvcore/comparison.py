@@ -68,8 +68,8 @@ def best_epoch(run: Run, history: pd.DataFrame) -> int | None:
     """Return the epoch of the lowest val_loss: the run's own word for it, else the lowest so far, None before any."""
     if run.metrics and run.metrics.get("best_epoch"):
         return int(run.metrics["best_epoch"])
-    losses = history["val_loss"].dropna() if len(history) else []
-    return int(history.loc[losses.idxmin(), "epoch"]) if len(losses) else None
+    finished = history.dropna(subset=["val_loss"]) if len(history) else history
+    return int(finished.loc[finished["val_loss"].idxmin(), "epoch"]) if len(finished) else None
 
 
 def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -1,7 +1,105 @@
 import streamlit as st
 
+import run_panel
 import shell
+from cvcore import backends, choices
+from cvcore.bases import BASES
+from cvcore.comparison import STRATEGY_TITLES
+from cvcore.datasets import known_datasets
+from cvcore.errors import InvalidRecipe
+from cvcore.estimate import estimate
+from cvcore.strategies import check_fits
 
 shell.navigation()
 
-st.title("Train")
+st.title("Train a strategy")
+
+with shell.error_box(), st.container(border=True):
+    policy, problem = None, None
+    try:
+        policy = choices.policy_from_text(st.query_params.get("train_augmentation"))
+    except InvalidRecipe as error:
+        problem = str(error)
+
+    rows = {f"{row['id']} {(row['fingerprint'] or '')[:8]}".strip(): row for row in known_datasets()}
+    left, right = st.columns(2)
+    row = rows[
+        left.selectbox("Pictures", list(rows), format_func=lambda name: rows[name]["title"], key="train_dataset")
+    ]
+    strategy = right.segmented_control(
+        "Strategy", list(STRATEGY_TITLES), format_func=STRATEGY_TITLES.get, required=True, key="train_strategy",
+        default="augmented" if policy else "features",
+    )  # fmt: skip
+    offered = {one.id: one for one in choices.recipes_for(strategy, row["id"], row["kind"] == "drawn")}
+    recipe = offered[
+        left.selectbox(
+            "Recipe", list(offered), format_func=lambda name: f"{offered[name].title} ({name})", key="train_recipe"
+        )
+    ]
+    base = recipe.base
+    with right:
+        if recipe.base:
+            base = st.selectbox("Pretrained base", choices.bases_for(recipe), key=f"train_base_{recipe.id}")
+            if BASES[base].weights_file:
+                st.caption(
+                    f"Its weights ({BASES[base].megabytes:g} MB) are downloaded once, unless they are here already."
+                )
+    epochs_column, seed_column, source_column = st.columns([1, 1, 2])
+    epochs = epochs_column.number_input("Epochs", 1, 1000, recipe.epochs, key=f"train_epochs_{recipe.id}")
+    seed = seed_column.number_input(
+        "Seed", 0, 2**31 - 1, 0, key="train_seed", help="Decides initial weights, order, augmentation and dropout."
+    )
+
+    if policy:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"Augmentation policy `{policy.digest}` from the Augmentation page", width="content")
+            if st.button("Drop it", icon=":material/close:", key="train_drop_policy"):
+                del st.query_params["train_augmentation"]
+                st.rerun()
+        if recipe.cached:
+            st.caption(
+                "Stored features cannot be augmented: with a policy this recipe trains end to end, which is slower."
+            )
+    elif recipe.augmentation:
+        st.caption(f"Trains with the recipe's own augmentation policy `{recipe.augmentation.digest}`.")
+
+    chosen, source = recipe, None
+    try:
+        chosen = choices.with_choices(recipe, policy, base=base, epochs=epochs)
+    except InvalidRecipe as error:
+        problem = problem or str(error)
+    if not row["available"]:
+        problem = problem or "These pictures are not on this computer yet: the Dataset page downloads them."
+    elif not problem:
+        dataset = shell.dataset(row["source"])
+        earlier = {run.id: run for run in choices.runs_to_continue(chosen, shell.runs(), dataset.fingerprint)}
+        if earlier:
+            source = source_column.selectbox(
+                "Continue from", [None, *earlier], key="train_source",
+                format_func=lambda name: name or "its own head, trained first",
+            )  # fmt: skip
+        counts = {split: len(dataset.split(split)) for split in ("train", "validation", "test")}
+        expected = estimate(chosen, counts, shell.runs())
+        with st.container(horizontal=True):
+            st.metric("Estimated time", shell.duration(expected.seconds))
+            st.metric("Estimated memory", f"{expected.memory_mb:,.0f} MB")
+        st.caption(expected.basis)
+        try:
+            check_fits(chosen, dataset)
+        except InvalidRecipe as error:
+            problem = str(error)
+    if problem:
+        st.markdown(f":red[:material/error: {problem}]")
+    if st.button(
+        "Launch", type="primary", icon=":material/play_arrow:", disabled=problem is not None, key="train_launch"
+    ):
+        st.query_params["run"] = backends.launch(chosen, dataset, seed, from_run=source)
+        shell.forget_runs()
+
+st.subheader("Runs", anchor=False)
+with shell.error_box():
+    run = shell.pick_run("Run", "train_run", [run for run in shell.runs() if run.status != "damaged"])
+    if run is None:
+        shell.empty_state("No run yet: launch one above, and it appears here with its progress and curves.")
+    else:
+        run_panel.run_panel(run)

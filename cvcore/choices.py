@@ -1,0 +1,88 @@
+"""What a page offers before a launch: the recipes that suit a dataset, and one with the user's own settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cvcore.augmentation import AugmentationPolicy
+from cvcore.bases import BASES
+from cvcore.errors import InvalidRecipe
+from cvcore.published import RECIPES
+from cvcore.recipe import Recipe
+from cvcore.run_directory import Run
+from cvcore.strategies import check_continues
+
+
+def recipes_for(strategy: str, dataset_id: str, drawn: bool) -> list[Recipe]:
+    """List a strategy's recipes, those that suit the dataset first.
+
+    Args:
+        strategy: scratch, augmented, features or finetune.
+        dataset_id: a recipe written for this dataset comes first.
+        drawn: True for drawings, on which the base pretrained on drawings comes next; False for photographs, on
+            which the others do.
+    """
+
+    def distance(recipe: Recipe) -> tuple[bool, bool]:
+        return recipe.dataset != dataset_id, (recipe.dataset == "doodle-pets") != drawn
+
+    return sorted((recipe for recipe in RECIPES.values() if recipe.strategy == strategy), key=distance)
+
+
+def bases_for(recipe: Recipe) -> list[str]:
+    """List the bases a recipe may use, its own first; none for a convnet from scratch."""
+    if recipe.base is None:
+        return []
+    return [recipe.base, *(name for name in BASES if name != recipe.base)]
+
+
+def runs_to_continue(recipe: Recipe, runs: Sequence[Run], fingerprint: str) -> list[Run]:
+    """List the finished features runs that a finetune recipe can continue, on the same pictures only."""
+    found = []
+    for run in runs:
+        try:
+            check_continues(recipe, run)
+        except InvalidRecipe:
+            continue
+        if run.dataset.get("fingerprint") == fingerprint and (run.path / "model.keras").is_file():
+            found.append(run)
+    return found
+
+
+def policy_from_text(text: str | None) -> AugmentationPolicy | None:
+    """Read an augmentation policy from the JSON that the Augmentation page puts into an address.
+
+    Raises:
+        InvalidRecipe: the text is not a policy.
+    """
+    if not text:
+        return None
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise InvalidRecipe(f"an augmentation policy must be a JSON object; received {text[:60]!r}")
+    return AugmentationPolicy(**fields)
+
+
+def with_choices(recipe: Recipe, policy: AugmentationPolicy | None = None, **changes: Any) -> Recipe:
+    """Return a recipe with the user's own settings, validated.
+
+    Args:
+        recipe: the published one.
+        policy: an augmentation policy carried into the run, or None to keep the recipe's own. Features stored once
+            a picture cannot be augmented, so a features recipe then trains end to end.
+        **changes: further fields, such as `base` or `epochs`; those equal to the recipe's own change nothing.
+
+    Raises:
+        InvalidRecipe: a value breaks a rule, or the strategy takes no policy.
+    """
+    kept = {name: value for name, value in changes.items() if value != getattr(recipe, name, None)}
+    if policy is not None:
+        kept["augmentation"] = policy
+        if recipe.cached:
+            kept["cached"] = False
+    return recipe.with_changes(**kept) if kept else recipe

@@ -1,0 +1,270 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from handmade_runs import DATASET, write_damaged_run, write_reference_runs, write_run
+from streamlit.testing.v1 import AppTest
+
+import shell
+from cvcore.augmentation import AugmentationPolicy
+from cvcore.run_directory import STOP_FILE, load_run
+from cvcore.settings import PROJECT
+
+PAGES = ("overview", "dataset", "augmentation", "train", "compare")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch, cache):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setenv("CVCORE_RUNS", str(folder))
+    monkeypatch.setenv("CVCORE_CACHE", str(cache))
+    shell.forget_runs()
+    return folder
+
+
+def draw(name, **query):
+    page = AppTest.from_file(str(PROJECT / "pages" / f"{name}.py"), default_timeout=60)
+    for key, value in query.items():
+        page.query_params[key] = value
+    return page.run()
+
+
+def words(page):
+    kinds = (page.markdown, page.caption, page.title, page.subheader, page.error)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def sound(page):
+    return not page.exception and not page.error
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_draws_with_the_reference_runs(runs, name):
+    write_reference_runs(runs)
+    page = draw(name)
+    assert sound(page), page.error
+    assert len(page.title) == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_draws_with_no_runs_at_all(runs, name):
+    assert sound(draw(name))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_draws_beside_a_damaged_run(runs, name):
+    write_reference_runs(runs)
+    write_damaged_run(runs)
+    assert sound(draw(name))
+
+
+def test_overview_shows_the_figures_of_the_reference_runs_and_names_them(runs):
+    write_reference_runs(runs)
+    page = draw("overview")
+    shown = [metric.value for metric in page.metric if metric.label == "Test accuracy"]
+    assert shown == ["74.3%", "81.7%", "89.6%", "93.1%"]
+
+
+def test_overview_without_reference_runs_says_so_and_shows_no_figure(runs):
+    write_run(runs, "doodle-features")
+    page = draw("overview")
+    assert not page.metric
+    assert words(page).count("No reference run") == 4
+
+
+def test_compare_with_nothing_chosen_shows_the_four_reference_runs(runs):
+    references = write_reference_runs(runs)
+    write_run(runs, "doodle-features", seed=5)
+    page = draw("compare")
+    assert page.multiselect[0].value == references
+    assert list(page.dataframe[0].value["run"]) == references
+
+
+def test_compare_reopens_the_runs_the_address_names_and_skips_unknown_ones(runs):
+    references = write_reference_runs(runs)
+    page = draw("compare", runs=[references[3], "no-such-run", references[0]], compare_smoothing="0.7")
+    assert page.multiselect[0].value == [references[3], references[0]]
+    assert page.select_slider[0].value == "0.7"
+
+
+def test_compare_puts_the_choice_into_the_address_and_leaves_the_usual_one_out(runs):
+    references = write_reference_runs(runs)
+    page = draw("compare")
+    assert "runs" not in page.query_params
+    page.multiselect[0].set_value(references[:2]).run()
+    assert page.query_params["runs"] == references[:2]
+    page.multiselect[0].set_value(references).run()
+    assert "runs" not in page.query_params
+
+
+def test_compare_lists_a_damaged_run_with_its_sentence_while_others_work(runs):
+    write_reference_runs(runs)
+    damaged = write_damaged_run(runs)
+    page = draw("compare")
+    assert f"run {damaged} is damaged" in words(page)
+    assert len(page.dataframe[0].value) == 4
+
+
+def test_compare_says_when_runs_are_on_different_pictures(runs):
+    one = write_run(runs, "doodle-features")
+    two = write_run(runs, "doodle-scratch", dataset={**DATASET, "title": "Our pets", "fingerprint": "e" * 64})
+    assert "different pictures (Doodle pets, Our pets)" in words(draw("compare", runs=[one, two]))
+
+
+def test_compare_shows_only_the_differing_settings(runs):
+    one = write_run(runs, "doodle-features", seed=1)
+    two = write_run(runs, "doodle-features", seed=2)
+    page = draw("compare", runs=[one, two])
+    assert list(page.table[0].value.index) == ["seed"]
+
+
+def test_compare_with_every_run_removed_asks_for_one(runs):
+    write_reference_runs(runs)
+    page = draw("compare")
+    page.multiselect[0].set_value([]).run()
+    assert sound(page) and "Choose one or more runs" in words(page)
+
+
+def test_train_carries_the_policy_of_the_augmentation_page_verbatim_into_the_run(runs, monkeypatch):
+    launched = []
+    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(args) or "no-such-run")
+    policy = AugmentationPolicy(rotation=12.5, horizontal_flip=True)
+    page = draw("train", train_augmentation=policy.model_dump_json())
+    assert policy.digest in words(page)
+    page.button(key="train_launch").click().run()
+    recipe, dataset, seed = launched[0]
+    assert recipe.strategy == "augmented" and recipe.augmentation == policy
+    assert (dataset.id, seed) == ("doodle-pets", 0)
+
+
+def test_train_drops_the_policy_on_request(runs):
+    page = draw("train", train_augmentation=AugmentationPolicy(rotation=12.5).model_dump_json())
+    page.button(key="train_drop_policy").click().run()
+    assert "train_augmentation" not in page.query_params
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"rotation": 999}', '{"spin": 1}'])
+def test_train_answers_a_broken_policy_with_a_sentence_and_no_launch(runs, text):
+    page = draw("train", train_augmentation=text)
+    assert sound(page)
+    assert ":red[" in words(page)
+    assert page.button(key="train_launch").disabled
+
+
+def test_train_refuses_augmentation_from_scratch_in_words(runs):
+    page = draw("train", train_augmentation=AugmentationPolicy(rotation=10).model_dump_json())
+    page.segmented_control(key="train_strategy").set_value("scratch").run()
+    assert "a scratch recipe has no augmentation" in words(page)
+    assert page.button(key="train_launch").disabled
+
+
+def test_train_launches_the_chosen_recipe_with_its_seed_and_epochs(runs, monkeypatch):
+    launched = []
+    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(args) or "no-such-run")
+    page = draw("train")
+    page.segmented_control(key="train_strategy").set_value("scratch").run()
+    page.number_input(key="train_seed").set_value(7)
+    page.number_input(key="train_epochs_doodle-scratch").set_value(3).run()
+    page.button(key="train_launch").click().run()
+    recipe, _, seed = launched[0]
+    assert (recipe.id, recipe.epochs, seed) == ("doodle-scratch", 3, 7)
+
+
+def test_train_shows_the_run_of_the_address_after_a_reload(runs):
+    write_run(runs, "doodle-scratch", seed=1)
+    asked = write_run(runs, "doodle-features", seed=2)
+    page = draw("train", run=asked)
+    assert page.selectbox(key="train_run").value == asked
+    assert f"`{asked}`" in words(page)
+
+
+def living(**owner):
+    import platform
+
+    import psutil
+
+    process = psutil.Process()
+    return {"pid": process.pid, "started": process.create_time(), "host": platform.node(), **owner}
+
+
+def test_train_shows_progress_within_the_epoch_and_stops_on_request(runs):
+    run_id = write_run(runs, "doodle-scratch", status="running", owner=living())
+    progress = {"phase": "training", "step": 5, "steps": 13, "epoch": 2, "epochs": 6, "seconds_left": 41.7}
+    (runs / run_id / "progress.json").write_text(json.dumps(progress))
+    page = draw("train", run=run_id)
+    (bar,) = page.get("progress")
+    assert bar.text == "Training, epoch 2 of 6, step 5 of 13, about 42 s left"
+    page.button(key=f"stop_{run_id}").click().run()
+    assert (runs / run_id / STOP_FILE).exists()
+
+
+def test_train_offers_to_resume_a_run_whose_process_is_gone(runs, monkeypatch):
+    resumed = []
+    monkeypatch.setattr("cvcore.backends.resume", resumed.append)
+    run_id = write_run(runs, "doodle-scratch", status="running", owner=living(started=1.0))
+    assert load_run(run_id, runs).status == "interrupted"
+    page = draw("train", run=run_id)
+    page.button(key=f"resume_{run_id}").click().run()
+    assert resumed == [run_id]
+
+
+def test_train_shows_why_a_run_failed(runs):
+    run_id = write_run(runs, "doodle-scratch", status="failed", error="The disk is full.")
+    assert "The disk is full." in words(draw("train", run=run_id))
+
+
+def known_error():
+    import shell
+    from cvcore.errors import CvcoreError
+
+    with shell.error_box():
+        raise CvcoreError("image_size must be at least 32; received 16")
+
+
+def unexpected_error():
+    import streamlit as st
+
+    import shell
+
+    with shell.error_box():
+        raise KeyError("secret detail")
+    st.write("after")
+
+
+def test_a_known_error_is_its_sentence():
+    page = AppTest.from_function(known_error).run()
+    assert [box.value for box in page.error] == ["image_size must be at least 32; received 16"]
+
+
+def test_an_unexpected_error_is_one_sentence_without_its_details_and_goes_to_the_log(caplog):
+    page = AppTest.from_function(unexpected_error).run()
+    assert len(page.error) == 1 and not page.exception
+    assert "secret detail" not in page.error[0].value and not page.markdown
+    assert "secret detail" in caplog.text
+
+
+DRAW_ALL = """
+import sys
+from streamlit.testing.v1 import AppTest
+for name in {pages!r}:
+    page = AppTest.from_file(f"pages/{{name}}.py", default_timeout=60).run()
+    assert not page.exception and not page.error, (name, page.exception, page.error)
+heavy = sorted({{"tensorflow", "keras", "jax", "torch", "sklearn", "scipy"}} & set(sys.modules))
+assert not heavy, heavy
+"""
+
+
+def test_drawing_every_page_loads_neither_tensorflow_nor_keras_into_the_server(runs):
+    write_reference_runs(runs)
+    script = DRAW_ALL.format(pages=PAGES)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
