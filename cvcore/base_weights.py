@@ -67,7 +67,7 @@ def find_weights(
             raise WeightsNotFound(f"the weights file must exist; received {file}")
         return _keep(file)
     if known and known.get("origin") == "file":
-        kept = cache_folder() / "weights" / f"{known['sha256']}.h5"
+        kept = _kept(known["name"], known["sha256"])
         if kept.is_file():
             return BaseWeights(kept, known["name"], known["sha256"], "file")
         raise WeightsNotFound(
@@ -99,7 +99,6 @@ def load_base(recipe: Recipe, weights: BaseWeights | None) -> keras.Model:
     import keras
 
     shape = (recipe.image_size, recipe.image_size, 3)
-    path = weights.path if weights else None
     if recipe.base == "doodle-base":
         from cvcore.doodle_base import doodle_base
 
@@ -109,12 +108,12 @@ def load_base(recipe: Recipe, weights: BaseWeights | None) -> keras.Model:
         model = getattr(keras.applications, str(recipe.base))(
             include_top=False, weights=None, input_shape=shape, name=str(recipe.base).lower(), **options
         )
-    if path is not None:
+    if weights and weights.path:
         try:
-            model.load_weights(path)
+            model.load_weights(weights.path)
         except (ValueError, OSError, KeyError) as error:
             raise WeightsNotFound(
-                f"the weights file {path.name} does not fit {recipe.base} (alpha {recipe.alpha}, without top); "
+                f"the weights file {weights.name} does not fit {recipe.base} (alpha {recipe.alpha}, without top); "
                 f"give the file made for it ({_first_line(error)})"
             ) from error
     return model
@@ -123,12 +122,18 @@ def load_base(recipe: Recipe, weights: BaseWeights | None) -> keras.Model:
 def _keep(file: Path) -> BaseWeights:
     """Copy a given file into the cache under its hash, so that a resumed run finds it again."""
     sha256 = _sha256(file)
-    kept = cache_folder() / "weights" / f"{sha256}.h5"
+    kept = _kept(file.name, sha256)
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with file.open("rb") as source:
             replace_file(kept, lambda stream: shutil.copyfileobj(source, stream))
     return BaseWeights(kept, file.name, sha256, "file")
+
+
+def _kept(name: str, sha256: str) -> Path:
+    # Keras tells its two weight formats apart by this ending.
+    ending = ".weights.h5" if name.endswith(".weights.h5") else ".h5"
+    return cache_folder() / "weights" / f"{sha256}{ending}"
 
 
 def _download(recipe: Recipe, name: str) -> BaseWeights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +125,7 @@ def describe(recipe: str, classes: int, settings: tuple[str, ...], to_json: bool
     from cvcore.bases import BASES
 
     changes = parse_settings(settings)
-    _leave_out_what_keras_does_not_need()
+    _import_keras()
     from cvcore.models import describe as describe_recipe
     from cvcore.models import describe_base
 
@@ -170,7 +171,7 @@ def train(
     changes = parse_settings(settings)
     changes |= {name: value for name, value in (("base", base), ("epochs", epochs)) if value is not None}
     chosen = _changed(recipe, changes)
-    _leave_out_what_keras_does_not_need()
+    _import_keras()
     run = api.train(chosen, data, seed=seed, weights=weights, from_run=from_run, runs=runs, on_progress=progress_line())
     _finish(run.summary(), to_json)
 
@@ -183,7 +184,7 @@ def resume(run: str, runs: Path | None, to_json: bool) -> None:
     """Train a queued, stopped, failed or interrupted run in this process, from its last finished epoch."""
     from cvcore import api
 
-    _leave_out_what_keras_does_not_need()
+    _import_keras()
     _finish(api.resume(run, runs, on_progress=progress_line()).summary(), to_json)
 
 
@@ -302,12 +303,18 @@ def _finish(summary: dict[str, Any], to_json: bool) -> None:
         raise CvcoreError(str(summary["error"]))
 
 
-def _leave_out_what_keras_does_not_need() -> None:
-    """Keep Keras from importing pandas, 67 MB that training has no use for, while it is itself imported."""
+def _import_keras() -> None:
+    """Import Keras without pandas, 67 MB that training has no use for, and without TensorFlow's log on a terminal."""
     if "keras" in sys.modules or "pandas" in sys.modules:
         return
     sys.modules["pandas"] = None  # type: ignore[assignment]
+    terminal = os.dup(2)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
     try:
         import keras  # noqa: F401
     finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(silence)
         del sys.modules["pandas"]
