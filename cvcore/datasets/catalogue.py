@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from cvcore.datasets.archives import LOCAL, UPLOAD, Limits, unpack
 from cvcore.datasets.cache import dataset_cache, new_folder, writing
 from cvcore.datasets.dataset import Dataset
-from cvcore.datasets.download import DOWNLOADS, Download, downloaded_file
+from cvcore.datasets.downloads import DOWNLOADS, Download, downloaded_file
 from cvcore.datasets.index import remember, remembered
 from cvcore.datasets.opening import build
 from cvcore.errors import DatasetError

@@ -65,7 +65,7 @@ def check_bytes(data: bytes, of_pixels: bool = False) -> Health:
         remarks = _remarks(image)
         if "rotated" in remarks and orientation(image) >= 5:
             width, height = height, width
-        if image.format in ("JPEG", "MPO"):
+        if image.format in ("JPEG", "MPO") and not of_pixels:
             image.draft("L" if image.mode == "RGB" else None, (max(1, image.width // 8), max(1, image.height // 8)))
             try:
                 image.load()

@@ -111,7 +111,11 @@ def _duplicates(pictures: Sequence[Picture]) -> list[str]:
     doubtful = sum(len({picture.label for picture in group}) > 1 for group in groups.values())
     notes = []
     if across:
-        notes.append(f"{across} pictures are in more than one split, byte for byte: scores will look too good.")
+        notes.append(f"{_are(across)} in more than one split, byte for byte: scores will look too good.")
     if doubtful:
-        notes.append(f"{doubtful} pictures are under more than one label, byte for byte.")
+        notes.append(f"{_are(doubtful)} under more than one label, byte for byte.")
     return notes
+
+
+def _are(number: int) -> str:
+    return "1 picture is" if number == 1 else f"{number} pictures are"

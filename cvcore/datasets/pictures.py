@@ -25,7 +25,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", 
 MAX_PIXELS = 50_000_000
 MAX_PICTURE_BYTES = 50_000_000
 
-# Pillow warns from 89 million pixels on; ours is refused below that, so its warning says nothing new.
+# Pillow warns of damaged metadata, once a file, and of more than 89 million pixels, which are refused here below that.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _ORIENTATION_TAG = 0x0112

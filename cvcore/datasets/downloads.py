@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -172,7 +171,7 @@ def _transfer(item: Download, part: Path, progress: Progress | None) -> int:
 
 def _receive(item: Download, response, part: Path, start: int, total: int, progress: Progress | None) -> None:
     done = start
-    with part.open("ab" if start else "wb") as stream:
+    with writing(f"The download of {item.file_name}"), part.open("ab" if start else "wb") as stream:
         while True:
             try:
                 chunk = response.read(CHUNK)
@@ -183,8 +182,7 @@ def _receive(item: Download, response, part: Path, start: int, total: int, progr
                 raise _TransferBroken(_why(error, item)) from error
             if not chunk:
                 break
-            with writing(f"The download of {item.file_name}"):
-                stream.write(chunk)
+            stream.write(chunk)
             done += len(chunk)
             if item.bytes and done > item.bytes:
                 stream.close()
@@ -213,7 +211,7 @@ def _size_of_refused_range(error: urllib.error.HTTPError, part: Path, start: int
 def _check_size(item: Download, part: Path, total: int) -> None:
     size = part.stat().st_size
     if item.bytes and size != item.bytes:
-        os.unlink(part)  # noqa: PTH108
+        part.unlink()
         raise DatasetError(_wrong_size(item, size))
     if total and size != total:
         part.unlink()

@@ -110,7 +110,7 @@ def checked_picture(dataset: Dataset, picture: Picture):
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
     """The memory map at `path`, or None when it is not there or not whole."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, EOFError):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(array, np.memmap) and array.shape == shape and array.dtype == np.uint8:
             return array

@@ -1,0 +1,186 @@
+"""Downloads from a server on this machine that resumes, breaks, lies about sizes or is not there."""
+
+import functools
+import hashlib
+import http.server
+import json
+import re
+import threading
+from dataclasses import replace
+
+import pytest
+
+from cvcore.datasets import download as download_by_id
+from cvcore.datasets.downloads import DOWNLOADS, Download, fetch
+from cvcore.errors import DatasetError
+
+CONTENT = bytes(range(256)) * 4_000  # 1,024,000 bytes
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT; `server.cut` bytes into a first answer it hangs up; `server.ranges` says whether it resumes."""
+
+    def do_GET(self):
+        self.server.asked.append(self.headers.get("Range"))
+        if self.server.status != 200:
+            self.send_error(self.server.status)
+            return
+        start = 0
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if wanted and self.server.ranges:
+            start = int(wanted[1])
+            if start >= len(CONTENT):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        else:
+            self.send_response(200)
+        body = CONTENT[start:]
+        if self.server.length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.server.cut:
+            body, self.server.cut = body[: self.server.cut.pop(0)], self.server.cut
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.asked, server.cut, server.ranges, server.length, server.status = [], [], True, True, 200
+    thread = threading.Thread(target=functools.partial(server.serve_forever, poll_interval=0.01))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def item(server):
+    url = f"http://127.0.0.1:{server.server_port}/set.zip"
+    return Download("set", "A set", url, "set.zip", len(CONTENT), "made for this test")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def test_whole_download_with_progress_and_record(item, tmp_path):
+    calls = []
+    path = fetch(item, tmp_path / "to", lambda *call: calls.append(call))
+    assert path.read_bytes() == CONTENT
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert json.loads((tmp_path / "to" / "set.zip.json").read_text()) == {
+        "url": item.url,
+        "bytes": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+    }
+    assert names(tmp_path / "to") == ["set.zip", "set.zip.json"]
+
+
+def test_a_cut_connection_is_continued_where_it_stopped(server, item, tmp_path):
+    server.cut = [300_000, 200_000]
+    assert fetch(item, tmp_path).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=300000-", "bytes=500000-"]
+
+
+def test_what_arrived_is_kept_for_the_next_call(server, item, tmp_path):
+    server.cut = [300_000, 100_000, 1]
+    with pytest.raises(DatasetError, match=r"A set could not be downloaded \(the connection ended early\)"):
+        fetch(item, tmp_path)
+    assert (tmp_path / "set.zip.part").stat().st_size == 400_001
+    assert fetch(item, tmp_path).read_bytes() == CONTENT
+    assert server.asked[-1] == "bytes=400001-"
+
+
+def test_a_server_without_ranges_starts_anew(server, item, tmp_path):
+    server.ranges = False
+    (tmp_path / "set.zip.part").write_bytes(b"y" * 500)
+    assert fetch(item, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_complete_part_is_accepted(server, item, tmp_path):
+    (tmp_path / "set.zip.part").write_bytes(CONTENT)
+    assert fetch(item, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_part_larger_than_the_file_is_thrown_away(server, item, tmp_path):
+    (tmp_path / "set.zip.part").write_bytes(CONTENT + b"more")
+    assert fetch(item, tmp_path).read_bytes() == CONTENT
+
+
+def test_another_size_than_published_is_refused_before_it_arrives(server, item, tmp_path):
+    with pytest.raises(DatasetError, match=r"should have 999 bytes as published; the server sends 1,024,000") as error:
+        fetch(replace(item, bytes=999), tmp_path)
+    assert "\n" not in str(error.value)
+    assert names(tmp_path) == []
+    assert server.asked == [None]
+
+
+@pytest.mark.parametrize("published", [999, 2_000_000])
+def test_another_size_without_a_declared_length(server, item, tmp_path, published):
+    server.length = False
+    with pytest.raises(DatasetError, match="as published"):
+        fetch(replace(item, bytes=published), tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_without_a_published_size_what_arrives_is_recorded(item, tmp_path):
+    assert fetch(replace(item, bytes=None), tmp_path).read_bytes() == CONTENT
+    assert json.loads((tmp_path / "set.zip.json").read_text())["bytes"] == len(CONTENT)
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_an_error_page_is_a_sentence(server, item, tmp_path, status):
+    server.status = status
+    with pytest.raises(DatasetError, match=rf"127\.0\.0\.1 answers {status}.*put set\.zip from http.*CVCORE_DATA"):
+        fetch(item, tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_offline_is_a_sentence(tmp_path):
+    nobody = Download("set", "A set", "http://127.0.0.1:9/set.zip", "set.zip", 5, "")
+    with pytest.raises(DatasetError, match=r"127\.0\.0\.1 cannot be reached\); try again when online, or put") as error:
+        fetch(nobody, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_disk_full_is_a_sentence(item, tmp_path):
+    (tmp_path / "set.zip.part").symlink_to("/dev/full")
+    with pytest.raises(DatasetError, match=r"set\.zip could not be written .*no space left on device"):
+        fetch(item, tmp_path)
+
+
+def test_a_part_that_cannot_be_written_is_a_sentence(item, tmp_path):
+    (tmp_path / "set.zip.part").mkdir()
+    with pytest.raises(DatasetError, match=r"set\.zip could not be written"):
+        fetch(item, tmp_path)
+
+
+def test_a_file_in_the_data_folder_needs_no_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVCORE_DATA", str(tmp_path))
+    (tmp_path / "cats_and_dogs_filtered.zip").write_bytes(b"here")
+    assert download_by_id("cats-and-dogs-filtered") == tmp_path / "cats_and_dogs_filtered.zip"
+
+
+def test_unknown_id():
+    with pytest.raises(
+        DatasetError, match="'birds' can be downloaded; known: cats-and-dogs-filtered, dogs-vs-cats-full"
+    ):
+        download_by_id("birds")
+
+
+def test_published_facts():
+    assert DOWNLOADS["cats-and-dogs-filtered"].bytes == 68_606_236
+    assert DOWNLOADS["dogs-vs-cats-full"].bytes is None  # no size is published: none is invented

@@ -1,0 +1,168 @@
+"""Decoded pixels: right rows, decoded once, safe against a full disk, changed files and two processes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from handmade_pictures import SPLIT_COUNTS, gradient, write_classes
+
+from cvcore.datasets import load_picture, open_dataset, pixel_cache, pixels, resize
+from cvcore.datasets.pixel_cache import pixels_path
+from cvcore.errors import DatasetError
+
+
+@pytest.fixture
+def dataset(tmp_path_factory, tmp_path, monkeypatch):
+    monkeypatch.setenv("CVCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    return open_dataset(write_classes(tmp_path / "set", SPLIT_COUNTS))
+
+
+def test_rows_are_the_pictures_in_order(dataset):
+    for interpolation, antialias in [("nearest", False), ("bilinear", False), ("bilinear", True)]:
+        array = pixels(dataset, "train", 12, interpolation, antialias)
+        assert isinstance(array, np.memmap)
+        assert array.shape == (8, 12, 12, 3)
+        assert array.dtype == np.uint8
+        for row, picture in zip(array, dataset.split("train"), strict=True):
+            image = load_picture(dataset.root / picture.path)
+            assert np.array_equal(row, resize(image, 12, interpolation, antialias))
+
+
+def test_map_cannot_be_written(dataset):
+    with pytest.raises(ValueError, match="read-only"):
+        pixels(dataset, "train", 12, "bilinear", False)[0] = 0
+
+
+def test_second_call_decodes_nothing(dataset, monkeypatch):
+    first = pixels(dataset, "train", 12, "bilinear", False)
+    monkeypatch.setattr(pixel_cache, "checked_picture", None)
+    calls = []
+    again = pixels(dataset, "train", 12, "bilinear", False, progress=lambda *call: calls.append(call))
+    assert np.array_equal(first, again)
+    assert calls == []
+
+
+def test_each_choice_has_its_own_file(dataset):
+    paths = {
+        pixels_path(dataset, *choice)
+        for choice in [
+            ("train", 12, "bilinear", False),
+            ("train", 12, "bilinear", True),
+            ("train", 12, "nearest", False),
+            ("train", 13, "bilinear", False),
+            ("test", 12, "bilinear", False),
+        ]
+    }
+    assert len(paths) == 5
+
+
+def test_progress_counts_every_picture(dataset):
+    calls = []
+    pixels(dataset, "validation", 8, "nearest", False, progress=lambda *call: calls.append(call))
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_missing_split(dataset, tmp_path):
+    other = open_dataset(write_classes(tmp_path / "other", {"train/a": 5, "train/b": 5}))
+    with pytest.raises(DatasetError, match="other has no test split"):
+        pixels(other, "test", 8, "nearest", False)
+
+
+@pytest.mark.parametrize(("size", "interpolation", "antialias"), [(0, "nearest", False), (8, "cubic", False)])
+def test_impossible_choices(dataset, size, interpolation, antialias):
+    with pytest.raises(DatasetError):
+        pixels(dataset, "train", size, interpolation, antialias)
+
+
+def files_below(dataset):
+    folder = pixels_path(dataset, "train", 8, "nearest", False).parent
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), "train/dogs/5.jpg of set could be read .* now cannot .cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:400]), "now cannot .not a picture"),
+        (lambda path: gradient(seed=200).save(path), "train/dogs/5.jpg of set has changed since"),
+    ],
+)
+def test_a_file_changed_after_opening_is_one_sentence_and_no_half_file(dataset, change, message):
+    change(dataset.root / "train/dogs/5.jpg")
+    with pytest.raises(DatasetError, match=message) as error:
+        pixels(dataset, "train", 8, "nearest", False)
+    assert "\n" not in str(error.value)
+    assert files_below(dataset) == []
+
+
+def test_disk_full_is_one_sentence_and_no_half_file(dataset, monkeypatch):
+    class Full:
+        def __init__(self, stream):
+            self.stream, self.left = stream, 500
+
+        def write(self, data):
+            self.left -= memoryview(data).nbytes
+            if self.left < 0:
+                raise OSError(28, "No space left on device")
+            return self.stream.write(data)
+
+    replace = pixel_cache.replace_file
+    monkeypatch.setattr(pixel_cache, "replace_file", lambda path, write: replace(path, lambda s: write(Full(s))))
+    with pytest.raises(DatasetError, match=r"decoded pictures could not be written .*no space left on device"):
+        pixels(dataset, "train", 8, "nearest", False)
+    assert files_below(dataset) == []
+
+
+def test_no_room_is_said_before_decoding(dataset, monkeypatch):
+    usage = pixel_cache.shutil.disk_usage("/")
+    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    with pytest.raises(DatasetError, match="need 0 MB and the cache folder has 0 MB free"):
+        pixels(dataset, "train", 64, "nearest", False)
+
+
+def test_an_interruption_leaves_no_half_file(dataset):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pixels(dataset, "train", 8, "nearest", False, progress=stop)
+    assert files_below(dataset) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"words"])
+def test_a_damaged_map_is_made_again(dataset, damage):
+    path = pixels_path(dataset, "train", 8, "nearest", False)
+    whole = np.array(pixels(dataset, "train", 8, "nearest", False))
+    path.write_bytes(damage)
+    assert np.array_equal(pixels(dataset, "train", 8, "nearest", False), whole)
+
+
+def test_a_map_cut_short_is_made_again(dataset):
+    path = pixels_path(dataset, "train", 8, "nearest", False)
+    whole = np.array(pixels(dataset, "train", 8, "nearest", False))
+    path.write_bytes(path.read_bytes()[:-10])
+    assert np.array_equal(pixels(dataset, "train", 8, "nearest", False), whole)
+
+
+def test_two_processes_at_once(dataset):
+    """Each child opens the folder and decodes; whoever is last replaces the file whole, with the same bytes."""
+    script = (
+        "import sys; from cvcore.datasets import open_dataset, pixels; d = open_dataset(sys.argv[1]);"
+        "print(int(pixels(d, 'train', 200, 'bilinear', False).sum()))"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", script, str(dataset.root)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    sums = {int(child.communicate(timeout=60)[0]) for child in children}
+    assert [child.returncode for child in children] == [0, 0]
+    assert sums == {int(pixels(dataset, "train", 200, "bilinear", False).sum())}
+    assert len(files_below(dataset)) == 1
+
+
+def test_importing_datasets_loads_nothing_heavy():
+    heavy = ("pandas", "streamlit", "tensorflow", "keras", "scipy")
+    script = f"import sys, cvcore.datasets; print([name for name in {heavy} if name in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
