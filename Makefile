@@ -1,0 +1,62 @@
+# make run: the dashboard on port 8501.   make test: every test.   Both set up what they need, once.
+SHELL := /bin/sh
+PORT ?= 8501
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run dev setup setup-dev setup-gpu browser test check format screenshot reference-runs doodle-base clean
+
+run: setup
+	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
+
+# With the file watcher on, which a class of browsers cannot afford (docs/architecture.md).
+dev: setup
+	$(BIN)/python -m streamlit run app.py --server.port $(PORT) --server.fileWatcherType auto --server.runOnSave true
+
+setup: $(VENV)/.installed
+setup-dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	@python=$$(sh tools/find_python.sh) && echo "Making $(VENV) with $$python" && "$$python" -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $(VENV)/.installed $@
+
+# tensorflow-cpu and tensorflow[and-cuda] own the same files, hence an environment of its own.
+setup-gpu: .venv-gpu/.installed
+.venv-gpu/.installed: requirements-gpu.txt
+	@python=$$(sh tools/find_python.sh) && "$$python" -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-gpu.txt
+	@touch $@
+
+browser: setup-dev
+	$(BIN)/python tools/chromium.py
+
+test: browser
+	$(BIN)/python -m pytest
+
+check: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+screenshot: browser
+	$(BIN)/python tools/screenshot.py
+
+reference-runs: setup
+	$(BIN)/python tools/make_reference_runs.py
+
+doodle-base: setup
+	$(BIN)/python tools/train_doodle_base.py
+
+clean:
+	rm -rf $(VENV) .venv-gpu .cache .mypy_cache .ruff_cache .pytest_cache
