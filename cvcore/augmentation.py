@@ -296,7 +296,7 @@ def vary_one(
     return render(image, drawn, policy.fill_mode, policy.fill_value)
 
 
-def spread(policy: AugmentationPolicy, parameter: str, count: int = 5) -> list[Any]:
+def spread(policy: AugmentationPolicy, parameter: str, count: int = 9) -> list[Any]:
     """List values of one parameter for `vary_one`: evenly over the policy's range, or over an example range if zero."""
     if parameter == "fill_mode":
         return list(FILL_MODES)
@@ -305,6 +305,36 @@ def spread(policy: AugmentationPolicy, parameter: str, count: int = 5) -> list[A
     reach = getattr(policy, parameter) or EXAMPLE_REACH[parameter]
     middle = 1.0 if parameter in ("zoom", "contrast") else 0.0
     return [float(value) for value in middle + np.linspace(-reach, reach, count)]
+
+
+def value_label(parameter: str, value: Any) -> str:
+    """Write one value of `spread` with its unit, a few characters."""
+    if parameter in ("horizontal_flip", "vertical_flip"):
+        return "mirrored" if value else "as it is"
+    if isinstance(value, str):
+        return value
+    if parameter in ("zoom", "contrast"):
+        return f"× {value:.2f}"
+    number, unit = (value, "°") if parameter in ("rotation", "shear") else (100 * value, " %")
+    return f"{number:+.3g}{unit}" if number else f"0{unit}"
+
+
+def neutral_values(parameter: str) -> str:
+    """Say in one line how the other parameters stand while `vary_one` varies this one."""
+    rest = {
+        "horizontal_flip": "no horizontal flip",
+        "vertical_flip": "no vertical flip",
+        "rotation": "rotation 0°",
+        "width_shift": "width shift 0 %",
+        "height_shift": "height shift 0 %",
+        "shear": "shear 0°",
+        "zoom": "zoom × 1",
+        "brightness": "brightness 0 %",
+        "contrast": "contrast × 1",
+    }
+    if parameter == "fill_mode":
+        rest |= {"rotation": "rotation +25°", "zoom": "zoom × 1.5 (so that there is something to fill)"}
+    return ", ".join(words for name, words in rest.items() if name != parameter)
 
 
 def render(image: Image.Image, drawn: Draw, fill_mode: FillMode, fill_value: float = 0.0) -> list[Image.Image]:

@@ -1,5 +1,6 @@
 """The policy, its draws, its matrices, the preview and the Keras code: handmade numbers, no Keras."""
 
+import io
 import json
 import subprocess
 import sys
@@ -19,12 +20,15 @@ from cvcore.augmentation import (
     draw,
     limits,
     matrices,
+    neutral_values,
     preview,
     render,
     spread,
+    value_label,
     vary_one,
 )
 from cvcore.augmentation_code import keras_code
+from cvcore.contact_sheet import contact_sheet
 from cvcore.errors import InvalidRecipe
 
 
@@ -283,16 +287,16 @@ def test_one_parameter_at_a_time_leaves_the_rest_alone():
     assert np.array_equal(np.asarray(mirrored), pixels[:, ::-1])
     for parameter in ("rotation", "width_shift", "height_shift", "shear", "brightness"):
         values = spread(policy, parameter)
-        assert values[2] == 0 and values[0] == -values[4] == -getattr(policy, parameter)
+        assert values[4] == 0 and values[0] == -values[8] == -getattr(policy, parameter)
         pictures = vary_one(image, policy, parameter, values)
-        assert np.array_equal(np.asarray(pictures[2]), pixels), parameter
-        assert len({picture.tobytes() for picture in pictures}) == 5, parameter
-    assert spread(policy, "contrast") == pytest.approx([0.9, 0.95, 1, 1.05, 1.1])
+        assert np.array_equal(np.asarray(pictures[4]), pixels), parameter
+        assert len({picture.tobytes() for picture in pictures}) == 9, parameter
+    assert spread(policy, "contrast", 5) == pytest.approx([0.9, 0.95, 1, 1.05, 1.1])
     assert np.array_equal(np.asarray(vary_one(image, policy, "zoom", [1.0])[0]), pixels)
 
 
 def test_one_parameter_at_a_time_uses_an_example_range_when_the_policy_has_none():
-    assert spread(AugmentationPolicy(), "rotation") == [-40, -20, 0, 20, 40]
+    assert spread(AugmentationPolicy(), "rotation", 5) == [-40, -20, 0, 20, 40]
     assert spread(AugmentationPolicy(), "vertical_flip") == [False, True]
     for parameter in ONE_AT_A_TIME:
         values = spread(AugmentationPolicy(), parameter)
@@ -303,6 +307,42 @@ def test_one_parameter_at_a_time_uses_an_example_range_when_the_policy_has_none(
 def test_one_unknown_parameter_at_a_time_is_one_sentence():
     with pytest.raises(InvalidRecipe, match="unknown augmentation parameter 'rotate'; known: "):
         vary_one(noise(), AugmentationPolicy(), "rotate", [1])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "label"),
+    [
+        ("rotation", -40.0, "-40°"),
+        ("rotation", 22.5, "+22.5°"),
+        ("shear", 0.0, "0°"),
+        ("zoom", 1.2, "× 1.20"),
+        ("contrast", 0.4, "× 0.40"),
+        ("width_shift", 0.075, "+7.5 %"),
+        ("brightness", -0.3, "-30 %"),
+        ("horizontal_flip", True, "mirrored"),
+        ("vertical_flip", False, "as it is"),
+        ("fill_mode", "wrap", "wrap"),
+    ],
+)
+def test_a_value_is_shown_with_its_unit(parameter, value, label):
+    assert value_label(parameter, value) == label
+
+
+def test_the_others_values_are_stated():
+    assert neutral_values("rotation").startswith("no horizontal flip, no vertical flip, width shift 0 %")
+    assert "rotation" not in neutral_values("rotation") and "zoom × 1," in neutral_values("rotation")
+    assert "rotation +25°" in neutral_values("fill_mode") and "zoom × 1.5" in neutral_values("fill_mode")
+
+
+def test_a_contact_sheet_lays_pictures_out_in_rows():
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
+    pictures = [Image.new("RGB", (40, 20), colour) for colour in colours]
+    sheet = Image.open(io.BytesIO(contact_sheet(pictures, 2, background="#808080", gap=4)))
+    assert (sheet.format, sheet.size) == ("JPEG", (84, 44))
+    for colour, centre in zip([*colours, (128, 128, 128)], [(20, 10), (64, 10), (20, 34), (64, 34)], strict=True):
+        assert np.abs(np.subtract(sheet.getpixel(centre), colour)).max() < 8
+    labelled = Image.open(io.BytesIO(contact_sheet(pictures, 3, ["one", "two", "three"])))
+    assert labelled.height > 20 and np.asarray(labelled)[20:].min() < 100
 
 
 # The code and the guard
