@@ -162,7 +162,8 @@ def test_every_broken_file_is_skipped_with_its_reason(tmp_path):
     }
     assert len(dataset.pictures) == 10
     summary = report(dataset)
-    assert summary["skipped"] == 8
+    assert summary["skipped"][3] == {"path": "a/notes.txt", "reason": "not a picture by its name (.txt)"}
+    assert len(summary["skipped"]) == 8
     assert summary["skipped_reasons"]["not a picture by its name"] == 2
     assert summary["width"] == {"min": 24, "median": 24, "max": 24}
     assert summary["pictures"] == 10

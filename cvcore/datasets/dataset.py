@@ -120,8 +120,7 @@ def report(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         A dict that JSON can hold: id, title, drawn, fingerprint, class_names, counts, pictures, bytes,
-        width and height as {min, median, max}, notes, skipped (a number), skipped_reasons {reason: number},
-        skipped_files [{path, reason}].
+        width and height as {min, median, max}, notes, skipped_reasons {reason: number}, skipped [{path, reason}].
     """
     reasons = Counter(reason_kind(reason) for _, reason in dataset.skipped)
     return {
@@ -136,9 +135,8 @@ def report(dataset: Dataset) -> dict[str, Any]:
         "width": _spread([picture.width for picture in dataset.pictures]),
         "height": _spread([picture.height for picture in dataset.pictures]),
         "notes": list(dataset.notes),
-        "skipped": len(dataset.skipped),
         "skipped_reasons": dict(reasons.most_common()),
-        "skipped_files": [{"path": path, "reason": reason} for path, reason in dataset.skipped],
+        "skipped": [{"path": path, "reason": reason} for path, reason in dataset.skipped],
     }
 
 

@@ -51,8 +51,9 @@ class Download:
     def missing(self) -> str:
         """The sentence for an archive that is not here yet."""
         return (
-            f"{self.title} is not downloaded yet ({self.size}): press Download on the Dataset page, "
-            f"or put {self.file_name} from {self.url} into the folder that CVCORE_DATA names."
+            f"{self.title} is not downloaded yet ({self.size}): run `python -m cvcore download {self.id}`, press "
+            f"Download on the Dataset page, or put {self.file_name} from {self.url} into the folder that "
+            "CVCORE_DATA names."
         )
 
 
