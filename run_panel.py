@@ -34,7 +34,9 @@ def _draw(run_id: str, status: str) -> None:
             _figures(run)
             _curves(run)
             _actions(run)
-            st.caption(f"Run `{run.id}` on {run.dataset.get('title') or run.dataset.get('id')}")
+            device = (run.info.get("device") or {}).get("name")
+            pictures = run.dataset.get("title") or run.dataset.get("id")
+            st.caption(f"Run `{run.id}`, {pictures}" + (f", trained on {device}" if device else ""))
 
 
 def _progress(run: Run) -> None:

@@ -192,7 +192,7 @@ def reference_ids() -> list[str]:
     return [run.id for run in comparison.reference_runs(runs())]
 
 
-@st.cache_resource(max_entries=8, ttl=60, show_spinner="Reading the pictures")
+@st.cache_resource(max_entries=8, ttl=60, show_spinner="Reading the pictures (drawings are made at their first use)")
 def dataset(source: str) -> Dataset:
     """Open a dataset; one object serves all sessions and is never changed."""
     return open_dataset(source)
@@ -231,7 +231,7 @@ def duration(seconds: float | None) -> str:
         return "–"
     whole = round(seconds)
     if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+        return f"{seconds:.1f} s" if seconds < 10 and whole != seconds else f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -88,6 +88,7 @@ def curves(series: Sequence[Series], metric: str = "accuracy", smoothing: float 
         traces += _run_traces(one, metric, smoothing, colour, dash, hover)
     traces += _key_traces(any(one.best_epoch for one in series), smoothing > 0)
     longest = max((len(one.history) for one in series), default=0)
+    margin = max(0.3, 0.02 * longest)  # so that a marker on the first or last epoch is whole
     yaxis: dict[str, Any] = {"title": {"text": unit}}
     if ticks:
         yaxis["tickformat"] = ticks
@@ -95,7 +96,11 @@ def curves(series: Sequence[Series], metric: str = "accuracy", smoothing: float 
         "data": traces,
         "layout": {
             "title": {"text": title + (f", smoothed with weight {smoothing:g}" if smoothing else "")},
-            "xaxis": {"title": {"text": "epoch"}, **({"dtick": 1} if 0 < longest <= 15 else {})},
+            "xaxis": {
+                "title": {"text": "epoch"},
+                "range": [1 - margin, max(longest, 1) + margin],
+                **({"dtick": 1} if longest <= 15 else {}),
+            },
             "yaxis": yaxis,
             "hovermode": "x unified",
             "legend": {**_LEGEND, "groupclick": "togglegroup"},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES
+from cvcore.devices import available_cores
 from cvcore.errors import InvalidRecipe
 from cvcore.published import RECIPES
 from cvcore.recipe import Recipe
@@ -49,6 +52,14 @@ def runs_to_continue(recipe: Recipe, runs: Sequence[Run], fingerprint: str) -> l
         if run.dataset.get("fingerprint") == fingerprint and (run.path / "model.keras").is_file():
             found.append(run)
     return found
+
+
+def device_in_words() -> str:
+    """Say what a run launched here will most likely train on, without loading TensorFlow to ask it."""
+    driver = any(Path("/dev").glob("nvidia[0-9]*"))
+    if driver and importlib.util.find_spec("nvidia"):
+        return "GPU"
+    return f"CPU, {available_cores()} cores"
 
 
 def policy_from_text(text: str | None) -> AugmentationPolicy | None:

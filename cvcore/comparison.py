@@ -78,7 +78,8 @@ def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
     Returns:
         Rows of run, label, strategy, recipe, dataset, fingerprint, seed, status, best_epoch, val_accuracy (at the
         lowest val_loss), last_val_accuracy, test_accuracy, test_low, test_high (95% Wilson interval), test_count,
-        guessing (share of the largest test class), parameters, trainable, seconds. None where there is no figure.
+        guessing (share of the largest test class), parameters, trainable, seconds (wall time,
+        all of it). None where there is no figure.
     """
     labels = run_labels(runs)
     return [_row(run, labels[run.id]) for run in runs]
@@ -89,7 +90,8 @@ def _row(run: Run, label: str) -> dict[str, Any]:
     low, high = metrics.get("test_accuracy_interval") or (None, None)
     parameters = metrics.get("parameters") or {}
     test = list((run.dataset.get("counts", {}).get("test") or {}).values())
-    seconds = metrics.get("seconds")
+    phases = metrics.get("seconds") or {}
+    seconds = run.info.get("timings", {}).get("total") or (sum(phases.values()) if phases else None)
     return {
         "run": run.id,
         "label": label,
@@ -109,7 +111,7 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         "guessing": max(test) / sum(test) if sum(test) else None,
         "parameters": parameters.get("total"),
         "trainable": parameters.get("trainable"),
-        "seconds": sum(seconds.values()) if isinstance(seconds, dict) else seconds,
+        "seconds": seconds if run.metrics else None,
     }
 
 

@@ -83,6 +83,7 @@ with shell.error_box(), st.container(border=True):
         with st.container(horizontal=True):
             st.metric("Estimated time", shell.duration(expected.seconds))
             st.metric("Estimated memory", f"{expected.memory_mb:,.0f} MB")
+            st.metric("Device", choices.device_in_words())
         st.caption(expected.basis)
         try:
             check_fits(chosen, dataset)

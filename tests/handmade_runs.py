@@ -59,7 +59,7 @@ def write_run(
         "attempt": 1,
         "owner": None,
         "created": "2026-01-01T00:00:00+00:00",
-        "device": "cpu",
+        "device": {"kind": "CPU", "name": "two cores", "cores": 2, "backend": "tensorflow"},
         "timings": {"total": 2.5 * epochs},
         "error": None,
         **({"reference": True} if reference else {}),

@@ -230,6 +230,7 @@ def test_differences_of_a_finetune_run_name_its_start(tmp_path):
     assert "starts_from.image_size" not in rows
 
 
-def test_seconds_are_summed_over_phases(tmp_path):
-    run = load_run(write_run(tmp_path, epochs=6), tmp_path)
-    assert comparison.figures([run])[0]["seconds"] == 1.5 + 15.0
+def test_seconds_are_the_whole_wall_time_or_else_the_sum_of_the_phases(tmp_path):
+    whole = load_run(write_run(tmp_path, epochs=6, timings={"total": 20.25}), tmp_path)
+    parts = load_run(write_run(tmp_path, epochs=6, timings={}), tmp_path)
+    assert [row["seconds"] for row in comparison.figures([whole, parts])] == [20.25, 1.5 + 15.0]
