@@ -59,10 +59,11 @@ class Network:
         inputs = keras.Input(self.feature_model().output_shape[1:], name="feature")
         return keras.Model(inputs, self._through(self.head, inputs), name="head")
 
-    def _through(self, chain: tuple[layers.Layer, ...], x: Any) -> Any:
+    def _through(self, chain: tuple[Any, ...], x: Any) -> Any:
         for layer in chain:
             # A pretrained base always runs in inference mode: its batch statistics are not ours to change.
-            x = layer(x, training=False) if layer is self.base else layer(x)
+            options = {"training": False} if layer is self.base else {}
+            x = layer(x, **options)
         return x
 
     def train_only(self, trainable: str) -> None:

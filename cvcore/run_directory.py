@@ -281,8 +281,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return None
     if path.name == "run.json":
         recipe, dataset = document.get("recipe"), document.get("dataset")
-        whole = isinstance(recipe, dict) and isinstance(dataset, dict) and "status" in document
-        return document if whole and "strategy" in recipe and "id" in recipe else None
+        if not isinstance(recipe, dict) or not isinstance(dataset, dict) or "status" not in document:
+            return None
+        return document if "strategy" in recipe and "id" in recipe else None
     return document
 
 

@@ -89,9 +89,11 @@ class TrainingState:
             return cls()
         try:
             with np.load(folder / STATE_FILE, allow_pickle=False) as stored:
-                numbers = json.loads(stored["meta"].tobytes())
+                numbers: dict[str, Any] = json.loads(stored["meta"].tobytes())
                 counts = numbers.pop("counts")
-                arrays = {name: [stored[f"{name}_{i:04d}"] for i in range(counts[name])] for name in cls.ARRAYS}
+                arrays: dict[str, Any] = {
+                    name: [stored[f"{name}_{i:04d}"] for i in range(counts[name])] for name in cls.ARRAYS
+                }
         except (OSError, ValueError, KeyError) as error:
             raise CvcoreError(
                 f"the saved state of run {folder.name} cannot be read; delete its {STATE_FILE} to start from epoch 1"

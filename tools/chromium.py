@@ -1,6 +1,6 @@
 """Find a Chromium for the browser tests, or install one: an existing one, else apt as root, else Playwright's own.
 
-    python tools/chromium.py        # prints its path
+python tools/chromium.py        # prints its path
 """
 
 import os
@@ -33,7 +33,8 @@ def install() -> None:
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         updated = subprocess.run(["apt-get", "update", "-qq"], env=quiet, check=False)
         if updated.returncode == 0:
-            subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], env=quiet, check=False)
+            command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
+            subprocess.run(command, env=quiet, check=False)
     if find() is None:
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
 
@@ -44,7 +45,8 @@ def main() -> int:
         install()
     path = find()
     if path is None:
-        print("The browser tests need Chromium; install it with your system's packages and run make test again.", file=sys.stderr)
+        sentence = "The browser tests need Chromium; install it with your system's packages and run make test again."
+        print(sentence, file=sys.stderr)
         return 1
     print(path)
     return 0
