@@ -54,6 +54,23 @@ def test_find_tells_two_folders_of_one_name_apart(tmp_path):
     assert find_dataset("pets", two.fingerprint).root == two.root
 
 
+def test_known_datasets_of_one_id_have_different_names(tmp_path, data):
+    one = open_dataset(write_classes(tmp_path / "one" / "pets", SPLIT_COUNTS))
+    two = open_dataset(write_classes(tmp_path / "two" / "pets", SPLIT_COUNTS, start=50))
+    doodles_by_another = open_dataset(write_classes(tmp_path / "doodle-pets", SPLIT_COUNTS, start=90))
+    (data / "pets.zip").write_bytes(b"")
+    names = [row["name"] for row in known_datasets()]
+    assert names[:3] == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full"]
+    assert sorted(names[3:]) == sorted(
+        [
+            f"doodle-pets {doodles_by_another.fingerprint[:8]}",
+            f"pets {one.fingerprint[:8]}",
+            f"pets {two.fingerprint[:8]}",
+            "pets zip",
+        ]
+    )
+
+
 def test_find_says_that_the_pictures_have_changed(tmp_path):
     first = open_dataset(write_classes(tmp_path / "pets", SPLIT_COUNTS))
     gradient(seed=90).save(first.root / "train/cats/0.jpg")
@@ -167,7 +184,27 @@ def test_links_out_of_the_data_folder_are_skipped(data, tmp_path):
         "a/secret.jpg": "link that leads out of the data folder",
         "c": "link that leads out of the data folder",
     }
-    assert open_dataset(root).class_names == ("a", "b", "c")  # the command line may
+    assert open_dataset(root) == dataset  # the same on the command line, so that the fingerprint is one
+    shutil.copytree(root, tmp_path / "elsewhere", symlinks=True)
+    assert open_dataset(tmp_path / "elsewhere").class_names == ("a", "b", "c")
+
+
+def test_known_datasets_lists_what_lies_in_the_data_folder(data):
+    write_classes(data / "My Pets", SPLIT_COUNTS)
+    (data / "cats_and_dogs_filtered.zip").write_bytes(b"listed as the download that it is")
+
+    def rows():
+        return [(row["id"], row["kind"], row["available"]) for row in known_datasets()]
+
+    expected = [
+        ("doodle-pets", "drawn", True),
+        ("cats-and-dogs-filtered", "download", True),
+        ("dogs-vs-cats-full", "download", False),
+        ("my-pets", "folder", True),
+    ]
+    assert rows() == expected
+    open_dataset(next(row["source"] for row in known_datasets() if row["id"] == "my-pets"))
+    assert rows() == expected
 
 
 def test_choices_are_folders_and_zips_inside(data, tmp_path):

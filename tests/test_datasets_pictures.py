@@ -1,5 +1,6 @@
 """One picture: every unusual kind is used rightly or refused with its reason; resizes equal the sources'."""
 
+import io
 import struct
 import zlib
 
@@ -9,7 +10,15 @@ from handmade_pictures import encoded, gradient
 from PIL import Image
 
 from cvcore.datasets.health import check_bytes
-from cvcore.datasets.pictures import MAX_PICTURE_BYTES, UnusablePicture, decode, load_picture, open_header, resize
+from cvcore.datasets.pictures import (
+    MAX_PICTURE_BYTES,
+    UnusablePicture,
+    decode,
+    load_picture,
+    open_header,
+    resize,
+    thumbnail,
+)
 from cvcore.errors import DatasetError
 
 
@@ -186,6 +195,13 @@ def test_pixel_hash_of_a_jpeg_is_of_the_whole_picture_not_of_the_reduced_decode(
 def test_missing_file_is_a_reason(tmp_path):
     with pytest.raises(UnusablePicture, match="cannot be read"):
         load_picture(tmp_path / "nothing.jpg")
+
+
+@pytest.mark.parametrize(("size", "expected"), [((900, 300), (100, 33)), ((30, 20), (30, 20)), ((80, 800), (6, 60))])
+def test_thumbnail_keeps_the_aspect_ratio_and_never_enlarges(tmp_path, size, expected):
+    gradient(*size).save(tmp_path / "one.jpg")
+    small = Image.open(io.BytesIO(thumbnail(tmp_path / "one.jpg", 100, 60)))
+    assert (small.format, small.size) == ("JPEG", expected)
 
 
 # resizing

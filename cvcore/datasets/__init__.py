@@ -3,7 +3,7 @@
 from cvcore.datasets.catalogue import add_upload, data_choices, find_dataset, known_datasets, open_dataset
 from cvcore.datasets.dataset import SPLITS, Dataset, Picture, report
 from cvcore.datasets.downloads import DOWNLOADS, download
-from cvcore.datasets.pictures import load_picture, resize
+from cvcore.datasets.pictures import load_picture, resize, thumbnail
 from cvcore.datasets.pixel_cache import checked_picture, pixels
 from cvcore.datasets.small import LAYOUTS, make_small
 
@@ -25,4 +25,5 @@ __all__ = [
     "pixels",
     "report",
     "resize",
+    "thumbnail",
 ]

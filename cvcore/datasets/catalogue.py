@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,7 +38,7 @@ def open_dataset(
         seed: decides the splits that the folders do not give. Default 0.
         progress: called with (done, total) while unpacking, drawing and checking.
         within: when given (the browser), only folders and zips below it may be named, and `source`
-            may be relative to it.
+            may be relative to it. In any case links that lead out of CVCORE_DATA are skipped below it.
 
     Raises:
         DatasetError: with one sentence.
@@ -49,7 +50,7 @@ def open_dataset(
         if source in DOWNLOADS:
             return _open_download(DOWNLOADS[source], seed, progress)
     path = _resolved(source, within)
-    return _open_path(path, seed, progress, within=within)
+    return _open_path(path, seed, progress)
 
 
 def find_dataset(id: str, fingerprint: str) -> Dataset:
@@ -84,11 +85,12 @@ def find_dataset(id: str, fingerprint: str) -> Dataset:
 
 
 def known_datasets() -> list[dict[str, Any]]:
-    """List the catalogue and every dataset opened here.
+    """List the catalogue, every dataset opened here, and the folders and zips directly below CVCORE_DATA.
 
     Returns:
-        Dicts {id, title, kind, available, source, fingerprint, bytes}: kind is "drawn", "folder", "zip" or
-        "download"; fingerprint is None for one never opened; bytes is the size of a download where it is known.
+        Dicts {id, name, title, kind, available, source, fingerprint, bytes}: name is the id, or more where two
+        share an id; kind is "drawn", "folder", "zip" or "download"; fingerprint is None for one never opened; bytes is
+        the published size of a download where there is one.
     """
     entries = remembered()
     found: list[dict[str, Any]] = []
@@ -101,14 +103,21 @@ def known_datasets() -> list[dict[str, Any]]:
         fingerprint = opened[id]["fingerprint"] if id in opened else None
         found.append(_row(id, title, kind, available, id, fingerprint, size))
     seen = {(row["id"], row["fingerprint"]) for row in found}
+    sources = set()
     for entry in entries:
+        sources.add(entry["source"])
         key = (entry["id"], entry["fingerprint"])
         if entry["source"] in DOWNLOADS or entry["source"] == DOODLES or key in seen:
             continue
         seen.add(key)
         available = entry["kind"] == "drawn" or Path(entry["source"]).exists()
         found.append(_row(entry["id"], entry["title"], entry["kind"], available, entry["source"], entry["fingerprint"]))
-    return found
+    archives = {item.file_name for item in DOWNLOADS.values()}
+    for path in data_choices():
+        if str(path) not in sources and path.name not in archives:
+            name, kind = (path.stem, "zip") if _is_zip(path) else (path.name, "folder")
+            found.append(_row(slug(name), name, kind, True, str(path), None))
+    return _named(found, 1 + len(DOWNLOADS))
 
 
 def data_choices() -> list[Path]:
@@ -177,6 +186,15 @@ def _row(
     return {**row, "fingerprint": fingerprint, "bytes": size}
 
 
+def _named(rows: list[dict[str, Any]], fixed: int) -> list[dict[str, Any]]:
+    """Give each row a name of its own; the first `fixed` rows, the catalogue, keep their ids whatever comes after."""
+    tally = Counter(row["id"] for row in rows)
+    for number, row in enumerate(rows):
+        alone = number < fixed or tally[row["id"]] == 1
+        row["name"] = row["id"] if alone else f"{row['id']} {(row['fingerprint'] or row['kind'])[:8]}"
+    return rows
+
+
 def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and path.is_file()
 
@@ -202,10 +220,11 @@ def _resolved(source: str | Path, within: Path | None) -> Path:
     return resolved
 
 
-def _open_path(
-    path: Path, seed: int, progress: Progress | None, within: Path | None = None, limits: Limits = LOCAL
-) -> Dataset:
+def _open_path(path: Path, seed: int, progress: Progress | None, limits: Limits = LOCAL) -> Dataset:
     if path.is_dir():
+        # the same rule for the command line and the browser: one folder, one fingerprint
+        shared = data_folder()
+        within = shared if shared is not None and path.is_relative_to(shared) else None
         dataset = build(path, slug(path.name), path.name, seed=seed, progress=progress, within=within)
         remember(dataset, str(path), "folder")
         return dataset

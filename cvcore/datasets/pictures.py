@@ -96,6 +96,25 @@ def load_picture(path: str | Path) -> Image.Image:
     return decode(open_header(read_bytes(path)))
 
 
+def thumbnail(path: str | Path, width: int = 200, height: int = 200) -> bytes:
+    """Make a small JPEG of a picture file, its aspect ratio kept.
+
+    Args:
+        path: the picture file.
+        width, height: the box it fits in, in pixels; it is never enlarged. Default 200 x 200.
+
+    Raises:
+        UnusablePicture: the file is not there or cannot be used.
+    """
+    image = open_header(read_bytes(path))
+    image.draft(None, (width, height))  # a JPEG is decoded at a reduced size where that is enough
+    small = decode(image)
+    small.thumbnail((width, height))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
 def read_bytes(path: str | Path) -> bytes:
     """Read a picture file's bytes, at most `MAX_PICTURE_BYTES` + 1 of them.
 

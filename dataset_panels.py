@@ -1,0 +1,134 @@
+"""The parts of the Dataset page: adding pictures, the gallery, resizing, skipped files."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from PIL import Image
+
+import shell
+from cvcore.datasets import DOWNLOADS, Dataset, Picture, add_upload, download, load_picture, resize, thumbnail
+from cvcore.errors import DatasetError
+
+PAGE = 24
+RESIZES = {  # title: (interpolation, antialias, what it does and who does it)
+    "Nearest": ("nearest", False, "Keeps one pixel of many. Keras' ImageDataGenerator, the textbook's first edition."),
+    "Bilinear": ("bilinear", False, "Mixes four pixels, however many there are. Keras' directory loader, its second."),
+    "Bilinear, antialiased": ("bilinear", True, "Mixes all pixels that a new one covers. Pillow's own resize."),
+}
+
+
+def bound(name: str) -> dict[str, str]:
+    """Give a widget of this page a key, and a place in the URL."""
+    return {"key": f"dataset_{name}", "bind": "query-params"}
+
+
+def plain(text: str) -> str:
+    """Escape text that others named (classes, files, titles), so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>])", r"\\\1", text)
+
+
+def progress_bar(text: str) -> Callable[[int, int], None]:
+    """Draw a progress bar and return the function that moves it, a hundred times at most."""
+    bar, shown = st.progress(0.0, text), [0]
+
+    def step(done: int, total: int) -> None:
+        if total and done * 100 // total > shown[0]:
+            shown[0] = done * 100 // total
+            bar.progress(min(1.0, done / total), f"{text}: {shown[0]} %")
+
+    return step
+
+
+def add_pictures() -> Dataset | None:
+    """Offer to upload a zip, and open it once.
+
+    Returns:
+        The dataset, in the one run of the script that opened it.
+    """
+    st.markdown(
+        "A **zip** with one folder a class, or with `train`, `validation` and `test` folders that hold one folder a "
+        "class each. At most 200 MB, 600 MB unpacked, 30,000 files; 50 million pixels a picture. Folders and zips "
+        "in the server's data folder (`CVCORE_DATA`) are in the list by themselves."
+    )
+    file = st.file_uploader("Zip", type="zip", key="dataset_upload", label_visibility="collapsed", max_upload_size=200)
+    if file is None:
+        return None
+    taken, problem = st.session_state.get("dataset_taken", ("", ""))
+    added = None
+    if taken != file.file_id:
+        problem = ""
+        try:
+            added = add_upload(file.name, file, progress_bar("Unpacking and checking"))
+        except DatasetError as error:
+            problem = str(error)
+        st.session_state["dataset_taken"] = (file.file_id, problem)
+    if problem:
+        st.error(plain(problem), icon=":material/error:")
+    return added
+
+
+def not_here(row: dict[str, Any]) -> None:
+    """Say why a known dataset cannot be shown and what to do; download it when asked to."""
+    if row["kind"] != "download":
+        shell.empty_state("These pictures are not where they were: choose others above, or add them again as a zip.")
+        return
+    item = DOWNLOADS[row["id"]]
+    with st.container(border=True):
+        st.markdown(f"Not downloaded yet: {item.size}. {item.about}")
+        if st.button("Download", type="primary", icon=":material/download:", key="dataset_download"):
+            download(row["id"], progress_bar("Downloading"))
+            st.rerun()
+        st.caption(
+            f"Without internet here: put [{item.file_name}]({item.url}) into the folder that `CVCORE_DATA` names."
+        )
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _tile(path: Path, sha256: str, width: int, height: int) -> bytes:
+    return thumbnail(path, width, height)
+
+
+def gallery(dataset: Dataset, pictures: list[Picture]) -> None:
+    """Show pictures a page at a time."""
+    pages = max(1, -(-len(pictures) // PAGE))
+    number = st.pagination(pages, **bound("page"))
+    with st.grid("auto", min_column_width=120, vertical_alignment="bottom"):
+        for picture in pictures[(number - 1) * PAGE : number * PAGE]:
+            name = dataset.class_names[picture.label]
+            caption = f"{plain(name)} {picture.width} × {picture.height}"
+            image = _tile(dataset.root / picture.path, picture.sha256, 160, 130)
+            st.image(image, caption, alt=f"{name}: {picture.path}")
+
+
+def resizing(dataset: Dataset, pictures: list[Picture]) -> None:
+    """Show what each way of resizing does to one picture, its pixels magnified."""
+    with st.container(horizontal=True):
+        number = st.number_input("Picture", 1, len(pictures), width=160, **bound("picture"))
+        size = st.slider("Image size in pixels", 16, 224, 64, 8, width=320, **bound("size"))
+    picture = pictures[number - 1]
+    path = dataset.root / picture.path
+    whole = load_picture(path)
+    with st.grid(4, min_column_width=200):
+        with st.container():
+            st.image(_tile(path, picture.sha256, 480, 480), width="stretch", alt=picture.path)
+            st.caption(f"**As it is**, {picture.width} × {picture.height}. {plain(picture.path)}")
+        for title, (interpolation, antialias, words) in RESIZES.items():
+            small = Image.fromarray(resize(whole, size, interpolation, antialias))
+            side = size * max(1, 448 // size)  # a whole multiple, so that the pixels themselves are seen
+            with st.container():
+                magnified = small.resize((side, side), Image.Resampling.NEAREST)
+                st.image(magnified, width="stretch", output_format="PNG", alt=f"{title}, {size} pixels")
+                st.caption(f"**{title}.** {words}")
+    st.caption("None of the sources keeps the aspect ratio: the network sees every picture as a square.")
+
+
+def skipped(report: dict[str, Any]) -> None:
+    """List the files that are not used, by reason and one by one."""
+    if not report["skipped"]:
+        shell.empty_state("Nothing was skipped: every file is a picture that can be used.")
+        return
+    st.markdown("\n".join(f"- {number:,} × {plain(reason)}" for reason, number in report["skipped_reasons"].items()))
+    st.dataframe(report["skipped"], hide_index=True, alt="Skipped files with their reasons")
