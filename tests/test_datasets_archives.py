@@ -1,8 +1,10 @@
 """Zips, most of them hostile: what is unpacked, what is skipped, what is refused, and what stays behind (nothing)."""
 
 import io
+import os
 import stat
 import struct
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -334,6 +336,21 @@ def test_upload_of_something_else(cache):
     with pytest.raises(DatasetError, match="must be a zip archive; 'cat' is not one"):
         add_upload("cat.jpg", io.BytesIO(encoded(gradient())))
     assert left_in(cache) == []
+
+
+def test_upload_that_is_no_dataset_leaves_no_unpacked_pictures(tmp_path, cache):
+    path = zip_of(tmp_path / "set.zip", {f"cat/{n}.png": encoded(gradient(seed=n), "PNG") for n in range(9)})
+    with path.open("rb") as stream, pytest.raises(DatasetError, match="at least 2 classes"):
+        add_upload("set.zip", stream)
+    assert left_in(cache) == []
+
+
+def test_what_a_killed_process_left_is_removed_from_the_cache_after_a_day(tmp_path, cache):
+    for name, age in ((".making-old", 2 * 86_400), (".making-new", 60)):
+        (cache / "datasets" / name).mkdir(parents=True)
+        os.utime(cache / "datasets" / name, (time.time() - age, time.time() - age))
+    open_dataset(zip_of(tmp_path / "set.zip", pictures()))
+    assert [folder.name for folder in (cache / "datasets").glob(".making-*")] == [".making-new"]
 
 
 def test_uploads_together_have_a_limit(tmp_path, cache, monkeypatch):

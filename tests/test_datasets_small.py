@@ -1,5 +1,6 @@
 """The textbook's subsets: index ranges, folder names, and what is refused before anything is written."""
 
+import os
 import zipfile
 
 import pytest
@@ -93,6 +94,15 @@ def test_an_existing_destination_is_refused_and_kept(tiny_layout, tmp_path):
     with pytest.raises(DatasetError, match="exists already; name a new folder"):
         make_small(tmp_path / "in", tmp_path / "out", "tiny")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_old_folders_of_the_user_beside_the_destination_stay(tiny_layout, tmp_path):
+    write_tiny(tmp_path / "in")
+    for name in (".out-mine", ".make-small-mine", ".making-mine"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    make_small(tmp_path / "in", tmp_path / "out", "tiny")
+    assert len(list(tmp_path.glob(".*-mine"))) == 3
 
 
 def test_unknown_layout(tmp_path):

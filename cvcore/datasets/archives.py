@@ -87,7 +87,7 @@ def unpack(archive: Path, limits: Limits = LOCAL, progress: Progress | None = No
     sha256 = _remembered(memo)
     if sha256 is None:
         sha256 = file_sha256(archive)
-    target = dataset_cache() / f"zip-{sha256[:24]}"
+    target = unpacked_folder(sha256)
     if not (target / "zip.json").is_file():
         if target.is_dir():  # an older, damaged cache
             shutil.rmtree(target, ignore_errors=True)
@@ -101,6 +101,11 @@ def unpack(archive: Path, limits: Limits = LOCAL, progress: Progress | None = No
         document = json.loads((target / "zip.json").read_text())
     problems = [(str(path), str(reason)) for path, reason in document["problems"]]
     return Unpacked(target / "files", sha256, tuple(problems))
+
+
+def unpacked_folder(sha256: str) -> Path:
+    """Where the pictures of the zip with this SHA-256 are unpacked, or would be."""
+    return dataset_cache() / f"zip-{sha256[:24]}"
 
 
 def file_sha256(path: Path) -> str:

@@ -43,13 +43,14 @@ def new_folder(target: Path, prefix: str = ".making-") -> Iterator[Path]:
     """Fill a folder under a temporary name and rename it to `target` at the end.
 
     When another process has made `target` in the meantime, its folder stays and ours is thrown away.
-    Folders that a killed process left behind are removed after a day.
+    What a killed process left behind is removed after a day, inside the cache only: elsewhere folders are the user's.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for old in target.parent.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > _FORGOTTEN_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
+    if target.parent.is_relative_to(cache_folder()):
+        for old in target.parent.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - old.stat().st_mtime > _FORGOTTEN_SECONDS:
+                    shutil.rmtree(old, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     try:
         yield temporary

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cvcore.datasets.archives import LOCAL, UPLOAD, Limits, unpack
+from cvcore.datasets.archives import LOCAL, UPLOAD, Limits, unpack, unpacked_folder
 from cvcore.datasets.cache import dataset_cache, new_folder, writing
 from cvcore.datasets.dataset import Dataset
 from cvcore.datasets.downloads import DOWNLOADS, Download, downloaded_file
@@ -171,6 +171,7 @@ def add_upload(file_name: str, data: BinaryIO, progress: Progress | None = None)
         return _open_path(archive, 0, progress, limits=UPLOAD)
     except DatasetError:
         shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(unpacked_folder(digest.hexdigest()), ignore_errors=True)
         raise
 
 

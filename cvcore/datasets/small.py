@@ -70,7 +70,7 @@ def make_small(
     with _Source.open(source) as pictures:
         jobs = _jobs(plan, layout, pictures.names, source.name)
         try:
-            with new_folder(destination.absolute(), prefix=f".{destination.name}-") as folder:
+            with new_folder(destination.absolute(), prefix=".make-small-") as folder:
                 for done, (kind, index, target) in enumerate(jobs, start=1):
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
                     pictures.copy(pictures.names[kind, index], folder / target)
