@@ -81,8 +81,10 @@ def test_find_says_that_the_pictures_have_changed(tmp_path):
 def test_find_says_that_the_folder_is_gone(tmp_path):
     first = open_dataset(write_classes(tmp_path / "pets", SPLIT_COUNTS))
     shutil.rmtree(tmp_path / "pets")
-    with pytest.raises(DatasetError, match="'pets'"):
+    with pytest.raises(DatasetError, match="'pets' cannot be opened again: No dataset, folder or zip named"):
         find_dataset("pets", first.fingerprint)
+    with pytest.raises(DatasetError, match=r"cannot be opened again: .* not downloaded yet"):
+        find_dataset("cats-and-dogs-filtered", "abcdef")
 
 
 def test_find_says_that_it_never_knew(cache):

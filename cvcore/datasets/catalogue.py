@@ -68,11 +68,13 @@ def find_dataset(id: str, fingerprint: str) -> Dataset:
     if _DOODLE_ID.fullmatch(id) or id in DOWNLOADS:
         sources.append((id, 0))
     sources += [(str(path), 0) for path in data_choices() if slug(path.stem if _is_zip(path) else path.name) == id]
-    changed = any(entry["id"] == id for entry in remembered())
+    changed = any(entry["id"] == id and entry["fingerprint"] != fingerprint for entry in remembered())
+    problem: DatasetError | None = None
     for source, seed in dict.fromkeys(sources):
         try:
             dataset = open_dataset(source, seed)
-        except DatasetError:
+        except DatasetError as error:
+            problem = problem or error
             continue
         if dataset.fingerprint == fingerprint:
             return dataset
@@ -81,6 +83,8 @@ def find_dataset(id: str, fingerprint: str) -> Dataset:
         raise DatasetError(
             f"The pictures of {id!r} are not those of fingerprint {fingerprint[:12]} any more; open it again."
         )
+    if problem is not None:
+        raise DatasetError(f"{id!r} cannot be opened again: {problem}") from problem
     raise DatasetError(f"No dataset {id!r} with fingerprint {fingerprint[:12]} here; open its folder or zip once.")
 
 
