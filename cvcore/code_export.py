@@ -65,27 +65,20 @@ class _Script:
         # One model serves all phases unless they train on other inputs or with another augmentation.
         self.one_model = not self.on_features and all(policy == policies[0] for policy in policies)
         self.policies = [policy for place, policy in enumerate(policies) if policy and policy not in policies[:place]]
-        self.shares = self._shares()
+        self.divided = self._divided()
         self.loss = "binary_crossentropy" if len(self.classes) == 2 else "sparse_categorical_crossentropy"
 
-    def _shares(self) -> tuple[float, ...]:
-        """Return the shares in which the app may have divided the pictures itself, as their counts say; () if not."""
+    def _divided(self) -> tuple[bool, bool]:
+        """Say, by the run's counts, whether the app may have made all the splits itself, and whether validation."""
         columns = [dict(zip(self.counts, column, strict=True)) for column in zip(*self.counts.values(), strict=True)]
 
-        def fits(share: float, count: int, total: int) -> bool:
-            return count == max(1, int(share * total + 0.5))
+        def held_out(share: float, *splits: str) -> bool:
+            totals = [sum(column[split] for split in splits) for column in columns]
+            return all(column[split] == max(1, int(share * total + 0.5))
+                       for column, total in zip(columns, totals, strict=True) for split in splits[1:])  # fmt: skip
 
-        if "test" in self.counts and all(
-            fits(HELD_OUT, column["validation"], sum(column.values())) and column["validation"] == column["test"]
-            for column in columns
-        ):
-            return (HELD_OUT, HELD_OUT)
-        rest = [column["train"] + column["validation"] for column in columns]
-        if all(
-            fits(VALIDATION_OF_TRAIN, column["validation"], total) for column, total in zip(columns, rest, strict=True)
-        ):
-            return (VALIDATION_OF_TRAIN,)
-        return ()
+        all_of_them = "test" in self.counts and held_out(HELD_OUT, "train", "validation", "test")
+        return all_of_them, held_out(VALIDATION_OF_TRAIN, "train", "validation")
 
     def text(self) -> str:
         """Put the parts in the order in which a student reads them."""
@@ -95,7 +88,7 @@ class _Script:
         parts = [
             f"{self.head()}\n\n{self.settings()}",
             code_parts.PICTURES.substitute(suffixes=literal(sorted(SUFFIXES)), resize=resize),
-            *([code_parts.DIVIDE] if self.shares else []),
+            *([code_parts.DIVIDE] if any(self.divided) else []),
             code_parts.FOLDERS,
             self.reading(),
             code_parts.BATCHES,
@@ -115,17 +108,17 @@ class _Script:
         layout = "DATA_FOLDER holds train and validation, each with one folder a class."
         if "test" in self.counts:
             layout = "DATA_FOLDER holds train, validation and test, each with one folder a class."
-        if len(self.shares) == 2:
-            layout = f"{layout[:-1]};\nor the folders of the classes, divided 70/15/15 as the app does."
-        elif self.shares:
-            layout += "\nWithout validation, 20 % of train are held out as the app does."
+        if self.divided[0]:
+            layout += "\nIt may hold the folders of the classes alone: they are divided 70/15/15 as the app does."
+        if self.divided[1]:
+            layout += "\nIt may lack validation: 20 % of train are held out as the app does."
         usage = " MODEL_FILE" if self.from_run else ""
         if not self.from_run and self.base_file():
             usage = f" {self.base_file()}"
         return code_parts.HEAD.substitute(
             usage=usage,
             layout=layout,
-            hashlib="import hashlib\n" if self.shares else "",
+            hashlib="import hashlib\n" if any(self.divided) else "",
             ops=", ops" if self.policies else "",
         )
 
@@ -169,17 +162,22 @@ class _Script:
         """Find the pictures of each split and read them."""
         find = {split: f"{split}_files = files_of({', '.join(map(literal, FOLDER_NAMES[split]))})"
                 for split in self.counts}  # fmt: skip
-        names = [f"{split}_files" for split in self.counts]
-        if len(self.shares) == 2:
-            lines = ['if "train" in folders or "training" in folders:', *[f"    {line}" for line in find.values()]]
-            lines += ["else:", f"    {', '.join(names)} = divide(find(data), {HELD_OUT}, {HELD_OUT})"]
-        elif self.shares:
-            lines = [find.pop("train"), 'if "validation" in folders or "valid" in folders or "val" in folders:']
-            lines += [f"    {find.pop('validation')}", "else:"]
-            lines += [f"    train_files, validation_files = divide(train_files, {VALIDATION_OF_TRAIN})"]
-            lines += find.values()
-        else:
-            lines = list(find.values())
+        all_of_them, validation = self.divided
+        branches: list[tuple[str, list[str]]] = []
+        if all_of_them:
+            names = ", ".join(f"{split}_files" for split in self.counts)
+            branches.append(("train", [f"{names} = divide(find(data), {HELD_OUT}, {HELD_OUT})"]))
+        if validation:
+            division = f"train_files, validation_files = divide(train_files, {VALIDATION_OF_TRAIN})"
+            branches.append(
+                ("validation", [*[line for split, line in find.items() if split != "validation"], division])
+            )
+        lines: list[str] = []
+        for split, branch in branches:
+            names = ", ".join(map(literal, FOLDER_NAMES[split]))
+            lines.append(f"{'el' if lines else ''}if not folders.keys() & {{{names}}}:")
+            lines += [f"    {line}" for line in branch]
+        lines += ["else:", *[f"    {line}" for line in find.values()]] if lines else find.values()
         return "\n".join(
             [*lines, *[f'{split}_images, {split}_labels = load({split}_files, "{split}")' for split in self.counts]]
         )
