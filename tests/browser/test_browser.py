@@ -1,0 +1,113 @@
+import json
+
+import pytest
+from dashboard import free_port, serving, visiting
+
+from cvcore.run_directory import list_runs
+
+pytestmark = pytest.mark.browser
+TITLES = {
+    "": "Four ways to classify images from few examples",
+    "dataset": "Dataset",
+    "augmentation": "Augmentation",
+    "train": "Train a strategy",
+    "compare": "Compare runs",
+}
+
+
+@pytest.mark.parametrize("path", TITLES)
+def test_cold_deep_link_to_a_page_of_a_freshly_started_server(server, visit, path):
+    visit.page.goto(f"{server.url}/{path}")
+    visit.settle()
+    assert visit.page.locator("h1").inner_text() == TITLES[path]
+    assert visit.page.get_by_test_id("stTopNavLink").count() == 5
+    visit.check()
+
+
+def test_compare_with_nothing_chosen_shows_the_four_reference_runs(server, visit):
+    visit.page.goto(f"{server.url}/compare")
+    visit.settle()
+    picker = visit.page.get_by_test_id("stMultiSelect").inner_text()
+    assert [name in picker for name in ("From scratch", "Augmented", "Features", "Fine-tuned")] == [True] * 4
+    visit.page.wait_for_selector(".js-plotly-plot .legendtext")
+    assert visit.page.locator(".js-plotly-plot").count() == 2
+    visit.check()
+
+
+def test_a_comparison_reopens_from_its_address_as_it_was(server, visit, runs):
+    chosen = [run.id for run in list_runs(runs) if run.strategy in ("scratch", "augmented")]
+    visit.page.goto(f"{server.url}/compare")
+    visit.settle()
+    visit.page.get_by_text("Loss", exact=True).click()
+    for name in ("Fine-tuned", "Features"):
+        visit.page.get_by_role("button", name=f"Remove {name}").click()
+        visit.settle()
+    visit.page.wait_for_url(lambda url: "runs=" in url and "compare_metric=Loss" in url)
+    address = visit.page.url
+    assert all(run_id in address for run_id in chosen)
+    visit.page.goto("about:blank")
+    visit.page.goto(address)
+    visit.settle()
+    visit.page.wait_for_selector(".js-plotly-plot .gtitle")
+    assert visit.page.locator(".gtitle").first.text_content() == "Loss by epoch"
+    assert "Fine-tuned" not in visit.page.get_by_test_id("stMultiSelect").inner_text()
+    visit.check()
+
+
+def test_a_lesson_open_every_page_train_one_strategy_see_it_in_compare(tmp_path, visit, runs, cache):
+    port, page = free_port(), visit.page
+    with serving(tmp_path, runs, cache, port) as server:
+        page.goto(server.url)
+        for link, title in zip(("Overview", "Dataset", "Augmentation", "Train"), TITLES.values(), strict=False):
+            page.get_by_test_id("stTopNavLink").filter(has_text=link).click()
+            page.get_by_role("heading", name=title, level=1).wait_for(timeout=120_000)
+            visit.settle()
+            visit.check()
+        page.get_by_role("button", name="Launch").wait_for(timeout=120_000)
+        page.get_by_label("Epochs", exact=True).fill("12")
+        page.get_by_label("Epochs", exact=True).press("Enter")
+        visit.settle()
+        page.get_by_role("button", name="Launch").click()
+        page.wait_for_url("**run=*")
+        page.get_by_test_id("stProgress").wait_for()
+        # A reload, then a new server: everything about the run is in its directory.
+        page.reload()
+        page.get_by_test_id("stProgress").wait_for(timeout=60_000)
+        address = page.url
+        visit.check()
+        page.goto("about:blank")
+    (launched,) = [run for run in list_runs(runs) if not run.reference]
+    assert launched.id in address
+    with serving(tmp_path, runs, cache, port) as server:
+        page.goto(address)
+        tested = page.get_by_test_id("stMetric").filter(has_text="Test accuracy").filter(has_text="%")
+        tested.wait_for(timeout=120_000)
+        visit.settle()
+        visit.check()
+        page.get_by_role("link", name="Compare with the reference runs").click()
+        page.get_by_role("heading", name="Compare runs").wait_for()
+        visit.settle()
+        assert launched.id in page.url
+        page.wait_for_selector(".js-plotly-plot .legendtext")
+        assert page.get_by_role("button", name="Remove ").count() == 5
+        visit.check()
+    metrics = json.loads((runs / launched.id / "metrics.json").read_text())
+    assert metrics["epochs"] == 12 and metrics["test_accuracy"] > 0.5
+
+
+def test_ten_sessions_leave_the_server_under_300_mb(server, browser):
+    opened = []
+    try:
+        for path in [*TITLES, *TITLES]:
+            visit = visiting(browser)
+            opened.append(visit)
+            visit.page.goto(f"{server.url}/{path}")
+            visit.settle()
+        memory = server.memory_mb()
+        print(f"server with ten sessions: {memory:.0f} MB")
+        for visit in opened:
+            visit.check()
+    finally:
+        for visit in opened:
+            visit.page.context.close()
+    assert memory < 300
