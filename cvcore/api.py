@@ -51,8 +51,15 @@ def train(
     file = Path(weights) if weights else None
     if file is not None and not file.is_file():
         raise CvcoreError(f"the weights file must exist; received {file}")
+    if file is not None and (chosen.base is None or chosen.weights == "random" or from_run is not None):
+        raise CvcoreError(
+            f"a weights file is for a pretrained base that a run starts from; {chosen.id} "
+            + ("continues a saved run" if from_run is not None else "starts from random weights")
+        )
     dataset = data if isinstance(data, Dataset) else open_dataset(data or chosen.dataset or "doodle-pets")
     check_fits(chosen, dataset)
+    if from_run is not None:
+        check_continues(chosen, load_run(from_run, folder), dataset)
     run = create_run(chosen, dataset.summary(), seed, folder=folder, from_run=from_run, status="running")
     with disk_errors_as_sentences(run.path):
         replace_text(run.path / "code.py", standalone_script(run.info))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cvcore.bases import BASES
+from cvcore.datasets.cache import writing
 from cvcore.errors import WeightsNotFound
 from cvcore.files import replace_file
 from cvcore.recipe import Recipe
@@ -124,8 +125,8 @@ def _keep(file: Path) -> BaseWeights:
     sha256 = _sha256(file)
     kept = _kept(file.name, sha256)
     if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("rb") as source:
+        with writing(f"A copy of {file.name}"), file.open("rb") as source:
+            kept.parent.mkdir(parents=True, exist_ok=True)
             replace_file(kept, lambda stream: shutil.copyfileobj(source, stream))
     return BaseWeights(kept, file.name, sha256, "file")
 

@@ -72,9 +72,11 @@ def check(folder: str, to_json: bool) -> None:
 
     def text(found: dict[str, Any]) -> str:
         lines = [
-            f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in found.items() if name != "skipped"
+            f"{name}: {json.dumps(value, ensure_ascii=False)}"
+            for name, value in found.items()
+            if name != "skipped_files"
         ]
-        lines += [f"skipped {item['path']}: {item['reason']}" for item in found["skipped"]]
+        lines += [f"skipped {item['path']}: {item['reason']}" for item in found["skipped_files"]]
         return "\n".join(lines)
 
     show(report(open_dataset(folder, progress=_counter("checking"))), to_json, text)
@@ -130,6 +132,8 @@ def describe(recipe: str, classes: int, settings: tuple[str, ...], to_json: bool
     from cvcore.models import describe_base
 
     if recipe in BASES:
+        if unknown := sorted(set(changes) - {"image_size", "alpha"}):
+            raise CvcoreError(f"a base is described by image_size and alpha only; received {unknown}")
         found = describe_base(recipe, **{"image_size": BASES[recipe].image_size, **changes})
     else:
         found = describe_recipe(_changed(recipe, changes), classes)

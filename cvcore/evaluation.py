@@ -79,5 +79,5 @@ def predictions_csv(parts: list[tuple[str, list[str], np.ndarray, np.ndarray]], 
     for split, paths, labels, probabilities in parts:
         predicted = predicted_labels(probabilities)
         for path, label, guess, row in zip(paths, labels, predicted, probabilities, strict=True):
-            writer.writerow([split, path, class_names[label], class_names[guess], *(f"{p:.6f}" for p in row)])
+            writer.writerow([split, path, class_names[label], class_names[guess], *(f"{p:.6g}" for p in row)])
     return stream.getvalue()

@@ -15,7 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from cvcore.datasets.cache import writing
 from cvcore.files import replace_file
+from cvcore.fitting import predicting
 from cvcore.models import Network
 from cvcore.settings import cache_folder
 
@@ -54,8 +56,9 @@ def stored_features(
     """
     path = cache_folder() / "features" / f"{key}.npy"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _compute(network.feature_model(), images, path, on_chunk)
+        with writing("The features"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _compute(predicting(network.feature_model()), images, path, on_chunk)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

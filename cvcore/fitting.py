@@ -106,7 +106,7 @@ class Recorder(keras.callbacks.Callback):
         row = {
             "epoch": number,
             **{name: float(logs[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": float(f"{float(self.model.optimizer.learning_rate):.6g}"),  # kept as float32
             "seconds": round(seconds, 3),
         }
         state.rows.append(row)

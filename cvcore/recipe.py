@@ -147,18 +147,18 @@ class Recipe(BaseModel):
         """
         _check_keys(changes)
         values = self.model_dump()
-        if "base" in changes and changes["base"] != self.base and changes["base"] in BASES:
-            new_base = BASES[changes["base"]]
+        new_base = BASES.get(changes["base"]) if isinstance(changes.get("base"), str) else None
+        if new_base is not None and new_base.name != self.base:
             if self.strategy == "finetune":
                 values["unfreeze_from"] = new_base.unfreeze_from
             if "alpha" not in changes and new_base.name != "MobileNetV2":
                 changes = {**changes, "alpha": 1.0}
         if self.starts_from is not None:
             inner = {name: changes[name] for name in SHARED_WITH_START if name in changes}
-            own = changes.get("starts_from")
-            if isinstance(own, dict):
-                inner.update(own)
-            start = own if isinstance(own, Recipe) else self.starts_from.with_changes(**inner)
+            own = changes.get("starts_from", {})
+            if not isinstance(own, dict | Recipe):
+                raise InvalidRecipe(f"starts_from must be a features recipe or changes to it; received {own!r}")
+            start = own if isinstance(own, Recipe) else self.starts_from.with_changes(**{**inner, **own})
             changes = {**changes, "starts_from": start.model_dump()}
         return make_recipe(**{**values, **changes})
 

@@ -28,6 +28,7 @@ HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lea
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 STOP_FILE = "stop"
 WORKER_STARTS_WITHIN = 4.0  # seconds from queueing a run to a living worker, on a busy machine
+STATUSES = ("queued", "running", "done", "stopped", "failed", "interrupted")
 RESUMABLE = ("stopped", "interrupted", "failed")
 
 
@@ -279,12 +280,21 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(document, dict):
         return None
-    if path.name == "run.json":
-        recipe, dataset = document.get("recipe"), document.get("dataset")
-        if not isinstance(recipe, dict) or not isinstance(dataset, dict) or "status" not in document:
-            return None
-        return document if "strategy" in recipe and "id" in recipe else None
-    return document
+    return document if path.name != "run.json" or _is_sound(document) else None
+
+
+def _is_sound(info: dict[str, Any]) -> bool:
+    """Say whether a run.json has what every reader relies on."""
+    recipe, dataset = info.get("recipe"), info.get("dataset")
+    return (
+        isinstance(recipe, dict)
+        and isinstance(dataset, dict)
+        and isinstance(recipe.get("id"), str)
+        and isinstance(recipe.get("strategy"), str)
+        and info.get("status") in STATUSES
+        and isinstance(info.get("attempt"), int)
+        and isinstance(info.get("timings", {}), dict)
+    )
 
 
 def _complete_lines(path: Path) -> list[str]:

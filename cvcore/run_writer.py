@@ -127,26 +127,34 @@ def start_attempt(run: Run) -> RunWriter:
         raise CvcoreError(f"only a queued, stopped, failed or interrupted run can be started; {run.id} is {run.status}")
     first = run.status in ("queued", "running") and not (run.path / "log.txt").exists()
     attempt = run.info.get("attempt", 1) + (0 if first else 1)
-    writer = RunWriter(run.path, attempt)
+    me = current_owner()
     with disk_errors_as_sentences(run.path):
         if not first:
             (run.path / STOP_FILE).unlink(missing_ok=True)
-        replace_json(run.path / "run.json", {**run.info, "attempt": attempt, "owner": current_owner(),
+        for left_behind in run.path.glob(".*.tmp*"):  # by a process killed while it replaced a file
+            left_behind.unlink(missing_ok=True)
+        replace_json(run.path / "run.json", {**run.info, "attempt": attempt, "owner": me,
                                              "status": "running", "error": None, "versions": _versions()})  # fmt: skip
-    return writer
+    return RunWriter(run.path, attempt, me)
 
 
 class RunWriter:
     """The one writer of a run; every write first checks that no newer attempt has taken over."""
 
-    def __init__(self, path: Path, attempt: int) -> None:
+    def __init__(self, path: Path, attempt: int, owner: dict[str, Any] | None = None) -> None:
         self.path = path
         self.attempt = attempt
+        self.owner = owner
         self._last_progress = 0.0
 
-    def _check_attempt(self) -> dict[str, Any]:
+    def check_attempt(self) -> dict[str, Any]:
+        """Return run.json as it is now.
+
+        Raises:
+            SupersededAttempt: a newer attempt, or another process with the same number, has taken over.
+        """
         info = json.loads((self.path / "run.json").read_text())
-        if info["attempt"] != self.attempt:
+        if info["attempt"] != self.attempt or (self.owner and info["owner"] != self.owner):
             raise SupersededAttempt(f"attempt {info['attempt']} of run {self.path.name} has taken over from "
                                     f"attempt {self.attempt}, which writes no more")  # fmt: skip
         return info
@@ -154,19 +162,19 @@ class RunWriter:
     def update(self, **fields: Any) -> None:
         """Replace some fields of run.json."""
         with disk_errors_as_sentences(self.path):
-            replace_json(self.path / "run.json", {**self._check_attempt(), **fields})
+            replace_json(self.path / "run.json", {**self.check_attempt(), **fields})
 
     def replace_history(self, rows: list[dict[str, Any]]) -> None:
         """Replace history.csv whole, as when an attempt begins."""
         with disk_errors_as_sentences(self.path):
-            self._check_attempt()
+            self.check_attempt()
             lines = [",".join(HISTORY_COLUMNS), *map(_history_line, rows)]
             replace_text(self.path / "history.csv", "\n".join(lines) + "\n")
 
     def append_history(self, row: dict[str, Any]) -> None:
         """Append one finished epoch to history.csv."""
         with disk_errors_as_sentences(self.path):
-            self._check_attempt()
+            self.check_attempt()
             with (self.path / "history.csv").open("a") as stream:
                 stream.write(_history_line(row) + "\n")
 
@@ -179,13 +187,13 @@ class RunWriter:
     def document(self, name: str, content: dict[str, Any]) -> None:
         """Replace one JSON file of the run."""
         with disk_errors_as_sentences(self.path):
-            self._check_attempt()
+            self.check_attempt()
             replace_json(self.path / name, content)
 
     def text(self, name: str, content: str) -> None:
         """Replace one text file of the run."""
         with disk_errors_as_sentences(self.path):
-            self._check_attempt()
+            self.check_attempt()
             replace_text(self.path / name, content)
 
     def log(self, line: str) -> None:

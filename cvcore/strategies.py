@@ -78,11 +78,17 @@ def check_fits(recipe: Recipe, dataset: Dataset) -> None:
             )
 
 
-def check_continues(recipe: Recipe, source: Run) -> None:
+def check_continues(recipe: Recipe, source: Run, dataset: Dataset | None = None) -> None:
     """Check that a recipe can continue a saved run.
 
+    Args:
+        recipe: to be trained.
+        source: the run whose model it would continue.
+        dataset: to be trained on, or None to leave that open.
+
     Raises:
-        InvalidRecipe: the recipe is not a finetune one, or the run's network is another.
+        InvalidRecipe: the recipe is not a finetune one, the run's network is another or gone, or it was trained on
+            other pictures, among which may be those that would now test it.
     """
     if recipe.strategy != "finetune":
         raise InvalidRecipe(f"only a finetune recipe continues a saved run; {recipe.id} is {recipe.strategy}")
@@ -96,4 +102,12 @@ def check_continues(recipe: Recipe, source: Run) -> None:
     if differing:
         raise InvalidRecipe(
             f"run {source.id} differs from recipe {recipe.id} in {', '.join(differing)}; choose another run"
+        )
+    if not (source.path / "model.keras").is_file():
+        raise InvalidRecipe(f"run {source.id} has no model.keras to continue from; train it again")
+    if dataset is not None and dataset.fingerprint != source.dataset.get("fingerprint"):
+        raise InvalidRecipe(
+            f"a finetune recipe continues a run on the same pictures and splits; run {source.id} was trained on "
+            f"{source.dataset.get('id')} with the fingerprint {str(source.dataset.get('fingerprint'))[:12]}, received "
+            f"{dataset.id} with {dataset.fingerprint[:12]}"
         )

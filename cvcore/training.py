@@ -66,6 +66,8 @@ def execute(
 def _fail(writer: RunWriter, sentence: str) -> None:
     try:
         writer.finish("failed", sentence)
+    except SupersededAttempt:
+        raise
     except CvcoreError:
         # A full disk also keeps us from saying so in run.json; without its process the run shows as interrupted.
         writer.log(sentence)
@@ -186,14 +188,19 @@ class Session:
     def save_state(self) -> None:
         """Replace the state file, so that a resume goes on after the epoch that just ended."""
         with disk_errors_as_sentences(self.path):
+            self.writer.check_attempt()
             self.state.save(self.path)
 
     def save_checkpoint(self, model: keras.Model) -> None:
         """Replace model.keras whole."""
         temporary = self.path / ".model.tmp.keras"
-        with disk_errors_as_sentences(self.path):
-            model.save(temporary)
-            temporary.replace(self.path / "model.keras")
+        try:
+            with disk_errors_as_sentences(self.path):
+                self.writer.check_attempt()
+                model.save(temporary)
+                temporary.replace(self.path / "model.keras")
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def elapsed(self) -> float:
         """Return the seconds of this attempt and of the finished epochs of earlier ones."""

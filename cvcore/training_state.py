@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class TrainingState:
                 arrays: dict[str, Any] = {
                     name: [stored[f"{name}_{i:04d}"] for i in range(counts[name])] for name in cls.ARRAYS
                 }
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise CvcoreError(
                 f"the saved state of run {folder.name} cannot be read; delete its {STATE_FILE} to start from epoch 1"
             ) from error

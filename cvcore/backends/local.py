@@ -40,7 +40,7 @@ def launch(recipe: Recipe, dataset: Dataset, seed: int, runs: Path | None = None
     folder = runs or runs_folder()
     check_fits(recipe, dataset)
     if from_run is not None:
-        check_continues(recipe, load_run(from_run, folder))
+        check_continues(recipe, load_run(from_run, folder), dataset)
     run = create_run(recipe, dataset.summary(), seed, folder=folder, from_run=from_run)
     with disk_errors_as_sentences(run.path):
         replace_text(run.path / "code.py", standalone_script(run.info))

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cvcore.errors import CvcoreError
 from cvcore.run_directory import STOP_FILE, Run, list_runs, load_run, worker_lock
 
 LOW_PRIORITY = 10  # added to `nice`: the pages of a class stay quick beside a training
@@ -24,14 +25,19 @@ LOW_PRIORITY = 10  # added to `nice`: the pages of a class stay quick beside a t
 
 def serve(folder: Path) -> None:
     """Train the queued runs of a folder until none is left; return at once if another worker serves it."""
+    given_up: set[str] = set()
     while True:
         with _only_worker(folder) as alone:
             if not alone:
                 return
-            while queued := _queued(folder):
-                _train(queued[0])
+            while queued := [run for run in _queued(folder) if run.id not in given_up]:
+                try:
+                    _train(queued[0])
+                except CvcoreError as error:  # deleted meanwhile, or no room to write: the others go on
+                    given_up.add(queued[0].id)
+                    print(error, file=sys.stderr, flush=True)
         # A run queued after the last look but before the lock was free found a living worker and started none.
-        if not _queued(folder):
+        if all(run.id in given_up for run in _queued(folder)):
             return
 
 
