@@ -98,6 +98,7 @@ def curves(series: Sequence[Series], metric: str = "accuracy", smoothing: float 
             "title": {"text": title + (f", smoothed with weight {smoothing:g}" if smoothing else "")},
             "xaxis": {
                 "title": {"text": "epoch"},
+                "unifiedhovertitle": {"text": "<b>epoch %{x}</b>"},
                 "range": [1 - margin, max(longest, 1) + margin],
                 **({"dtick": 1} if longest <= 15 else {}),
             },

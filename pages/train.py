@@ -28,8 +28,9 @@ with shell.error_box(), st.container(border=True):
     ]
     strategy = right.segmented_control(
         "Strategy", list(STRATEGY_TITLES), format_func=STRATEGY_TITLES.get, required=True, key="train_strategy",
-        default="augmented" if policy else "features",
+        default="augmented" if policy else "features", wrap=True,
     )  # fmt: skip
+    left, right = st.columns(2)
     offered = {one.id: one for one in choices.recipes_for(strategy, row["id"], row["kind"] == "drawn")}
     recipe = offered[
         left.selectbox(
