@@ -1,0 +1,80 @@
+"""Make the README's screenshot: start the dashboard, open Compare on the reference runs, save the picture.
+
+python tools/screenshot.py                      # docs/compare.png
+python tools/screenshot.py train docs/train.png --width 1280 --dark
+"""
+
+import argparse
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+from chromium import find
+from playwright.sync_api import sync_playwright
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Save one screenshot; exit 1 with a sentence when the browser or the server is missing."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("page", nargs="?", default="compare", help="the page's path in the address, default compare")
+    parser.add_argument("file", nargs="?", default="docs/compare.png", help="default docs/compare.png")
+    parser.add_argument("--width", type=int, default=1280, help="pixels, default 1280")
+    parser.add_argument("--height", type=int, default=900, help="pixels, default 900")
+    parser.add_argument("--dark", action="store_true", help="the dark theme")
+    options = parser.parse_args()
+    executable = find()
+    if executable is None:
+        print("No Chromium was found; python tools/chromium.py installs one.", file=sys.stderr)
+        return 1
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    server = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        address = f"http://localhost:{port}"
+        if not answers(address):
+            print("The dashboard did not start; streamlit run app.py shows why.", file=sys.stderr)
+            return 1
+        save(executable, f"{address}/{options.page}", options)
+    finally:
+        server.terminate()
+        server.wait()
+    print(options.file)
+    return 0
+
+
+def answers(address: str, seconds: float = 60) -> bool:
+    """Wait until the server answers."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def save(executable: str, address: str, options: argparse.Namespace) -> None:
+    """Open the address, wait until it is drawn, save the picture."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(
+            viewport={"width": options.width, "height": options.height},
+            color_scheme="dark" if options.dark else "light",
+        )
+        page.goto(address)
+        page.wait_for_selector("h1", timeout=120_000)
+        page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=120_000)
+        page.wait_for_timeout(1500)  # charts are drawn after the script has ended
+        page.screenshot(path=str(PROJECT / options.file))
+        browser.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
