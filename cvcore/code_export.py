@@ -31,7 +31,7 @@ def standalone_script(info: dict[str, Any]) -> str:
         info: a run's run.json: run, recipe, dataset {title, class_names, counts}, seed, from_run.
 
     Returns:
-        Python source for Keras, NumPy and Pillow. On the machine of the run its first epoch has the run's losses.
+        Python source for Keras, NumPy and Pillow. On the machine of the run it has the run's figures, epoch by epoch.
 
     Raises:
         InvalidRecipe: the recipe in `info` breaks a rule.
@@ -58,7 +58,7 @@ class _Script:
         self.phases: tuple[Phase, ...] = phases(self.recipe, continues_a_run=bool(self.from_run))
         self.classes: list[str] = [str(name) for name in info["dataset"]["class_names"]]
         counts = info["dataset"]["counts"]
-        self.counts = {split: [int(counts[split][name]) for name in self.classes] for split in FOLDER_NAMES
+        self.counts = {split: [int(counts[split].get(name, 0)) for name in self.classes] for split in FOLDER_NAMES
                        if split in counts}  # fmt: skip
         self.on_features = any(phase.on_features for phase in self.phases)
         policies = [_policy(phase.recipe) for phase in self.phases]
@@ -66,6 +66,7 @@ class _Script:
         self.one_model = not self.on_features and all(policy == policies[0] for policy in policies)
         self.policies = [policy for place, policy in enumerate(policies) if policy and policy not in policies[:place]]
         self.divided = self._divided()
+        self.caffe = code_parts.CAFFE_LAYER in self.preprocessing()
         self.loss = "binary_crossentropy" if len(self.classes) == 2 else "sparse_categorical_crossentropy"
 
     def _divided(self) -> tuple[bool, bool]:
@@ -78,13 +79,12 @@ class _Script:
                        for column, total in zip(columns, totals, strict=True) for split in splits[1:])  # fmt: skip
 
         all_of_them = "test" in self.counts and held_out(HELD_OUT, "train", "validation", "test")
-        return all_of_them, held_out(VALIDATION_OF_TRAIN, "train", "validation")
+        return all_of_them, "validation" in self.counts and held_out(VALIDATION_OF_TRAIN, "train", "validation")
 
     def text(self) -> str:
         """Put the parts in the order in which a student reads them."""
         resize = code_parts.RESIZE[self.recipe.interpolation, self.recipe.antialias]
         draws = bool(self.policies) or any("Dropout" in layer for layer in (*self.convolutions(), *self.head_layers()))
-        caffe = code_parts.CAFFE_LAYER in self.preprocessing()
         parts = [
             f"{self.head()}\n\n{self.settings()}",
             code_parts.PICTURES.substitute(suffixes=literal(sorted(SUFFIXES)), resize=resize),
@@ -93,9 +93,8 @@ class _Script:
             self.reading(),
             code_parts.BATCHES,
             code_parts.EVERY_EPOCH.substitute(reseed=code_parts.RESEED if draws else ""),
-            *([code_parts.TIMES] if any(policy.has_geometry for policy in self.policies) else []),
             *[code_parts.augmentation_layer(policy, self.augmentation(policy)) for policy in self.policies],
-            *([code_parts.CAFFE] if caffe else []),
+            *([code_parts.CAFFE] if self.caffe else []),
             *([code_parts.doodle_base_source()] if self.recipe.base == "doodle-base" else []),
             self.network(),
             *[self.training(place) for place in range(len(self.phases))],
@@ -329,6 +328,9 @@ class _Script:
             kind = "features" if self.phases[-1].on_features else "images"
             lines.append(f"test_loss, test_accuracy = model.evaluate(Batches(test_{kind}, test_labels, 64), verbose=0)")
             lines.append('print(f"test_loss {test_loss:.6g}  test_accuracy {test_accuracy:.6g}")')
+        custom = [*map(self.augmentation, self.policies), *(["CaffePreprocessing"] if self.caffe else [])]
+        if custom:
+            lines.append(f"# keras.saving.load_model needs custom_objects for {' and '.join(custom)}")
         lines.append("if arguments.save:")
         if self.phases[-1].on_features:
             lines.append("    model = keras.Model(inputs, through_head(extractor.output))")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 from string import Template
 
@@ -13,7 +14,7 @@ HEAD = Template('''"""Repeat one run of Fourways with Keras, NumPy and Pillow al
     python code.py DATA_FOLDER$usage
 
 $layout
-On the machine of the run the first epoch has the run's losses; later ones drift apart as rounding differs.
+On the machine of the run the figures are the run's; elsewhere rounding differs, and later epochs drift apart.
 """
 
 import argparse
@@ -218,14 +219,17 @@ def augmentation_layer(policy: AugmentationPolicy, name: str) -> str:
         if getattr(policy, flip) and not policy.has_geometry:
             lines.append(f"chosen = (uniforms[:, {column}] < 0.5)[:, None, None, None]  # {flip.replace('_', ' ')}")
             lines.append(f"images = ops.where(chosen, ops.flip(images, axis={axis}), images)")
-    if policy.contrast:
-        lines.append(f"gain = ({between(9, policy.contrast, '1 + ')})[:, None, None, None]")
-        lines.append("images = images * gain + (1 - gain) * 127.5  # contrast about mid grey")
-    if policy.brightness:
-        lines.append(f"images = images + 255 * ({between(8, policy.brightness)})[:, None, None, None]")
     if policy.has_light:
-        lines.append("images = ops.clip(images, 0, 255)")
-    body = "\n".join(f"        {line}" if line else "" for line in lines)
+        bias = []
+        if policy.contrast:
+            lines.append(f"gain = {between(9, policy.contrast, '1 + ')}")
+            bias.append("(1 - gain) * 127.5")
+        if policy.brightness:
+            bias.append(f"255 * ({between(8, policy.brightness)})")
+        lines.append(f"bias = {' + '.join(bias)}")
+        product = "images * gain[:, None, None, None]" if policy.contrast else "images"
+        lines.append(f"images = ops.clip({product} + bias[:, None, None, None], 0, 255)")
+    body = "\n".join(f"        {line}" for line in lines)
     return f'''class {name}(layers.Layer):
     """Change each training picture at random; hand pictures on untouched otherwise."""
 
@@ -241,56 +245,65 @@ def augmentation_layer(policy: AugmentationPolicy, name: str) -> str:
         return images'''
 
 
-TIMES = '''\
-def times(first, second):
-    """Multiply two batches of 3x3 matrices, in full precision on any device."""
-    return ops.sum(first[:, :, :, None] * second[:, None], axis=2)'''
-
-
-def _geometry(policy: AugmentationPolicy, between) -> list[str]:
+def _geometry(policy: AugmentationPolicy, between: Callable[..., str]) -> list[str]:
+    """Write `augmentation.matrices` without the terms that are zero here, in its order, so that no bit differs."""
     lines = [
         "height, width = images.shape[1:3]",
+        "centre_x, centre_y = (width - 1) / 2, (height - 1) / 2",
         "one = ops.ones_like(uniforms[:, 0])",
-        "",
-        "def matrix(*numbers):",
-        "    rows = [one * number for number in (*numbers, 0, 0, 1)]",
-        "    return ops.reshape(ops.stack(rows, axis=-1), (-1, 3, 3))",
-        "",
-        "# From an output pixel (x, y, 1) to the point of the input that it is read from, about the centre.",
-        "transform = matrix(1, 0, (width - 1) / 2, 0, 1, (height - 1) / 2)",
     ]
+    scale_x, scale_y = "", ""
+    if policy.zoom_per_axis and policy.zoom:
+        scale_x, scale_y = (f"({between(column, policy.zoom, '1 + ')})" for column in (6, 7))
+    elif policy.zoom:
+        lines.append(f"zoom = {between(6, policy.zoom, '1 + ')}")
+        scale_x = scale_y = "zoom"
+    for axis, scale, flip, column in (
+        ("x", scale_x, policy.horizontal_flip, 0),
+        ("y", scale_y, policy.vertical_flip, 1),
+    ):
+        mirrored = f"ops.where(uniforms[:, {column}] < 0.5, -one, one)"
+        factors = [factor for factor in (scale, mirrored if flip else "") if factor]
+        lines.append(f"scale_{axis} = {' * '.join(factors) or 'one'}")
+    squash = "scale_y"
+    if policy.shear:
+        lines.append(f"shear = np.pi / 180 * ({between(5, policy.shear)})")
+        lines.append("lean, squash = -ops.sin(shear) * scale_y, ops.cos(shear) * scale_y")
+        squash = "squash"
+    shifts = [
+        (name, side, column, reach)
+        for name, side, column, reach in (
+            ("right", "width", 3, policy.width_shift),
+            ("down", "height", 4, policy.height_shift),
+        )
+        if reach
+    ]
+    lines += [f"{name} = -{side} * ({between(column, reach)})" for name, side, column, reach in shifts]
+    moved = [name for name, *_ in shifts]
     if policy.rotation:
         lines.append(f"angle = np.pi / 180 * ({between(2, policy.rotation)})")
         lines.append("cos, sin = ops.cos(angle), ops.sin(angle)")
-        lines.append("transform = times(transform, matrix(cos, -sin, 0, sin, cos, 0))")
-    if policy.width_shift or policy.height_shift:
-        right = f"-width * ({between(3, policy.width_shift)})" if policy.width_shift else "0"
-        down = f"-height * ({between(4, policy.height_shift)})" if policy.height_shift else "0"
-        lines += [f"right, down = {right}, {down}", "transform = times(transform, matrix(1, 0, right, 0, 1, down))"]
-    if policy.shear:
-        lines.append(f"shear = np.pi / 180 * ({between(5, policy.shear)})")
-        lines.append("transform = times(transform, matrix(1, -ops.sin(shear), 0, 0, ops.cos(shear), 0))")
-    if policy.zoom:
-        names = ("zoom_x", "zoom_y") if policy.zoom_per_axis else ("zoom", "zoom")
-        lines.append(f"{names[0]} = {between(6, policy.zoom, '1 + ')}")
-        if policy.zoom_per_axis:
-            lines.append(f"zoom_y = {between(7, policy.zoom, '1 + ')}")
-        lines.append(f"transform = times(transform, matrix({names[0]}, 0, 0, 0, {names[1]}, 0))")
-    if policy.horizontal_flip or policy.vertical_flip:
-        lines += [
-            f"flip_{axis} = ops.where(uniforms[:, {column}] < 0.5, -one, one)"
-            for axis, column, flip in (("x", 0, policy.horizontal_flip), ("y", 1, policy.vertical_flip))
-            if flip
-        ]
-        flip_x, flip_y = "flip_x" if policy.horizontal_flip else 1, "flip_y" if policy.vertical_flip else 1
-        lines.append(f"transform = times(transform, matrix({flip_x}, 0, 0, 0, {flip_y}, 0))")
+        a1 = f"cos * lean - sin * {squash}" if policy.shear else f"-sin * {squash}"
+        b1 = f"sin * lean + cos * {squash}" if policy.shear else f"cos * {squash}"
+        a, b = ("cos * scale_x", a1), ("sin * scale_x", b1)
+        move_x = {"right": "cos * right", "down": "-sin * down"}
+        move_y = {"right": "sin * right", "down": "cos * down"}
+    else:
+        a, b = ("scale_x", "lean" if policy.shear else "0 * one"), ("0 * one", squash)
+        move_x, move_y = {"right": "right"}, {"down": "down"}
+    along_x = " + ".join([*[move_x[name] for name in moved if name in move_x], "centre_x"]).replace("+ -", "- ")
+    along_y = " + ".join([*[move_y[name] for name in moved if name in move_y], "centre_y"])
     fill = f'fill_mode="{policy.fill_mode}"'
     if policy.fill_mode == "constant":
         fill += f", fill_value={policy.fill_value!r}"
     return [
         *lines,
-        "transform = times(transform, matrix(1, 0, -(width - 1) / 2, 0, 1, -(height - 1) / 2))",
-        "numbers = ops.reshape(transform, (-1, 9))[:, :8]",
+        "# Output pixel (x, y) is read from input point (a0 x + a1 y + a2, b0 x + b1 y + b2), all about the centre.",
+        f"a0, a1 = {a[0]}, {a[1]}",
+        f"b0, b1 = {b[0]}, {b[1]}",
+        f"a2 = {along_x} - a0 * centre_x - a1 * centre_y",
+        f"b2 = {along_y} - b0 * centre_x - b1 * centre_y",
+        "numbers = ops.stack([a0, a1, a2, b0, b1, b2, 0 * one, 0 * one], axis=-1)",
         "images = ops.image.affine_transform(",
         f'    images, numbers, "bilinear", {fill}, data_format="channels_last"',
         ")",

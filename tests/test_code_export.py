@@ -14,7 +14,9 @@ import pytest
 from PIL import Image, ImageOps
 
 import cvcore
+from cvcore.augmentation import PRESETS, AugmentationPolicy
 from cvcore.code_export import standalone_script
+from cvcore.code_parts import augmentation_layer
 from cvcore.datasets import load_picture, open_dataset, resize
 from cvcore.published import RECIPES
 from cvcore.recipe import make_recipe
@@ -168,6 +170,34 @@ def info_of(recipe, class_names=("cat", "dog"), title="Pets", **counts):
     counts = {split: dict.fromkeys(class_names, n) for split, n in (counts or {"train": 9, "validation": 9}).items()}
     dataset = {"id": "pets", "title": title, "class_names": list(class_names), "counts": counts}
     return {"run": "r", "recipe": recipe.model_dump(mode="json"), "dataset": dataset, "seed": 0, "from_run": None}
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *({"zoom": 0.4, "fill_mode": "wrap"}, {"shear": 20, "fill_mode": "constant", "fill_value": 9.5}),
+        *({"width_shift": 0.2, "vertical_flip": True}, {"height_shift": 0.2, "rotation": 10}),
+        *({"brightness": 0.2}, {"contrast": 0.4, "horizontal_flip": True}),
+        *(policy.model_dump() for policy in PRESETS.values() if not policy.is_identity),
+    ],
+    ids=lambda policy: " ".join(name for name, value in policy.items() if value),
+)
+def test_exported_augmentation_is_the_apps_bit_for_bit(policy):
+    import keras
+
+    from cvcore.augmentation_layer import Augmentation
+
+    policy = AugmentationPolicy(**policy)
+    names = {"np": np, "keras": keras, "ops": keras.ops, "layers": keras.layers, "SEED": 1}
+    exec(augmentation_layer(policy, "Exported"), names)
+    images = np.random.default_rng(0).integers(0, 256, (6, 21, 30, 3)).astype("float32")
+    results = []
+    for layer in (names["Exported"](), Augmentation(policy)):
+        layer.seed_generator.state.assign([77, 0])
+        results.append(keras.ops.convert_to_numpy(layer(images, training=True)))
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(images)), images)
+    np.testing.assert_array_equal(*results)
+    assert np.abs(results[0] - images).max() > 1
 
 
 def functions_of(script, **values):
