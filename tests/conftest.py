@@ -1,0 +1,55 @@
+"""What the training tests share: tiny pictures, one cache, one runs folder; a run asked for twice is trained once."""
+
+from pathlib import Path
+
+import pytest
+from tiny_lessons import SPLITS, write_lesson
+
+from cvcore import api
+from cvcore.datasets import Dataset, open_dataset
+from cvcore.recipe import Recipe
+from cvcore.run_directory import Run
+
+LESSONS = {
+    "two": {},
+    "three": {"classes": ("bars", "discs", "strokes")},
+    "no-test": {"splits": {"train": SPLITS["train"], "validation": SPLITS["validation"]}},
+}
+
+
+class Lessons:
+    """Datasets and trained runs of one test session."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache, self.runs, self._folder = folder / "cache", folder / "runs", folder
+        self._trained: dict[tuple[object, ...], Run] = {}
+
+    def folder(self, name: str = "two") -> Path:
+        """Return the folder of a lesson's pictures, written on first use."""
+        path = self._folder / "lessons" / name
+        return path if path.is_dir() else write_lesson(path, **LESSONS[name])
+
+    def dataset(self, name: str = "two") -> Dataset:
+        return open_dataset(self.folder(name))
+
+    def trained(self, recipe: Recipe, data: str = "two", seed: int = 0, from_run: str | None = None) -> Run:
+        """Train once a session; tests only read what they get."""
+        key = (recipe, data, seed, from_run)
+        if key not in self._trained:
+            self._trained[key] = api.train(recipe, self.dataset(data), seed=seed, from_run=from_run, runs=self.runs)
+        return self._trained[key]
+
+
+@pytest.fixture(scope="session")
+def all_lessons(tmp_path_factory: pytest.TempPathFactory) -> Lessons:
+    return Lessons(tmp_path_factory.mktemp("lessons"))
+
+
+@pytest.fixture
+def lessons(all_lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> Lessons:
+    """The session's lessons, with every CVCORE_ folder pointing into them."""
+    monkeypatch.setenv("CVCORE_CACHE", str(all_lessons.cache))
+    monkeypatch.setenv("CVCORE_RUNS", str(all_lessons.runs))
+    for name in ("CVCORE_DATA", "CVCORE_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    return all_lessons
