@@ -35,7 +35,7 @@ class Base:
 BASES: dict[str, Base] = {
     base.name: base
     for base in (
-        Base("doodle-base", "rescale", "block4_conv1", 0, 0.2, 96, 32, None, 2),
+        Base("doodle-base", "rescale", "block3_conv1", 362_896, 0.07, 96, 32, None, 1.5),
         Base("VGG16", "caffe", "block5_conv1", 14_714_688, 30.7, 224, 32,
              "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", 58.9),
         Base("Xception", "tf", "block13_sepconv1", 20_861_480, 16.8, 299, 71,

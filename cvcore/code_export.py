@@ -67,6 +67,7 @@ class _Script:
         self.policies = [policy for place, policy in enumerate(policies) if policy and policy not in policies[:place]]
         self.divided = self._divided()
         self.caffe = code_parts.CAFFE_LAYER in self.preprocessing()
+        self.split_seed = int(info["dataset"].get("split_seed", 0))
         self.loss = "binary_crossentropy" if len(self.classes) == 2 else "sparse_categorical_crossentropy"
 
     def _divided(self) -> tuple[bool, bool]:
@@ -88,7 +89,7 @@ class _Script:
         parts = [
             f"{self.head()}\n\n{self.settings()}",
             code_parts.PICTURES.substitute(suffixes=literal(sorted(SUFFIXES)), resize=resize),
-            *([code_parts.DIVIDE] if any(self.divided) else []),
+            *([code_parts.DIVIDE.replace("SPLIT_SEED", str(self.split_seed))] if any(self.divided) else []),
             code_parts.FOLDERS,
             self.reading(),
             code_parts.BATCHES,

@@ -124,7 +124,7 @@ def divide(files, *shares):
         except (OSError, SyntaxError, ValueError):
             continue
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        ranked.append((hashlib.sha256(f"0:{digest}".encode()).hexdigest(), path, label))
+        ranked.append((hashlib.sha256(f"SPLIT_SEED:{digest}".encode()).hexdigest(), path, label))
     parts = [[] for _ in range(len(shares) + 1)]
     for label in range(len(CLASS_NAMES)):
         mine = [(path, label) for _, path, theirs in sorted(ranked, key=lambda row: row[:2]) if theirs == label]

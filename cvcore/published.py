@@ -11,19 +11,22 @@ from cvcore.recipe import Recipe, make_recipe
 doodle_scratch = make_recipe(
     id="doodle-scratch", title="A small convnet from scratch", strategy="scratch", dataset="doodle-pets",
     image_size=96, filters=(16, 32, 64, 64), pooling="flatten", dense=(64,), optimizer="adam", learning_rate=1e-3,
-    batch_size=32, epochs=20,
+    batch_size=20, epochs=20,
 )  # fmt: skip
 doodle_augmented = doodle_scratch.with_changes(
-    id="doodle-augmented", title="The same convnet, augmentation and dropout", strategy="augmented", dropout=0.5,
-    epochs=40, augmentation=AugmentationPolicy(horizontal_flip=True, rotation=15, zoom=0.15),
+    id="doodle-augmented", title="The same convnet, augmentation and dropout", strategy="augmented", dropout=0.3,
+    epochs=45, augmentation=AugmentationPolicy(
+        horizontal_flip=True, rotation=10, width_shift=0.1, height_shift=0.1, zoom=0.1, fill_mode="nearest"
+    ),
 )  # fmt: skip
 doodle_features = make_recipe(
     id="doodle-features", title="Features of the frozen bundled base", strategy="features", dataset="doodle-pets",
-    image_size=96, base="doodle-base", preprocessing="base", pooling="average", dropout=0.3, cached=True,
-    optimizer="adam", learning_rate=1e-3, batch_size=32, epochs=30,
+    image_size=96, base="doodle-base", preprocessing="base", pooling="average", cached=True, optimizer="adam",
+    learning_rate=2e-3, batch_size=20, epochs=40,
 )  # fmt: skip
 doodle_finetune = doodle_features.then(
-    id="doodle-finetune", title="Fine-tuning the top of the bundled base", learning_rate=1e-4, epochs=10,
+    id="doodle-finetune", title="Fine-tuning the top of the bundled base", learning_rate=2e-4, epochs=15,
+    augmentation=doodle_augmented.augmentation,
 )  # fmt: skip
 
 mobilenet_features = make_recipe(

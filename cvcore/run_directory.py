@@ -83,8 +83,8 @@ class Run:
         names = rows[0].split(",") if rows else list(HISTORY_COLUMNS)
         records = [row.split(",") for row in rows[1:]]
         frame = pd.DataFrame([row for row in records if len(row) == len(names)], columns=names)
-        frame = frame.apply(pd.to_numeric, errors="coerce")
-        return frame.astype({"epoch": "int64"}) if len(frame) else frame
+        frame = frame.apply(pd.to_numeric, errors="coerce").dropna(subset="epoch")
+        return frame.astype({name: "int64" if name == "epoch" else "float64" for name in names})
 
     def history(self) -> pd.DataFrame:
         """Read history.csv: a row an epoch, columns HISTORY_COLUMNS, epochs from 1; empty before the first ends."""

@@ -99,6 +99,7 @@ class Dataset:
             "class_names": list(self.class_names),
             "drawn": self.drawn,
             "skipped": len(self.skipped),
+            "split_seed": self.seed,
         }
 
 

@@ -33,7 +33,8 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 
 def blend(first: Colour, second: Colour, share: float) -> Colour:
     """The colour `share` of the way (0 to 1) from `first` to `second`."""
-    return tuple(round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue
 
 
 def any_colour(rng: np.random.Generator) -> Colour:
