@@ -10,7 +10,7 @@ import streamlit as st
 
 from cvcore import charts, comparison, diagrams, run_directory, settings
 from cvcore.datasets import Dataset, open_dataset
-from cvcore.errors import CvcoreError
+from cvcore.errors import CvcoreError, RunDamaged
 from cvcore.run_directory import Run
 
 if TYPE_CHECKING:
@@ -39,19 +39,20 @@ def navigation() -> Any:
     st.navigation has run once in the process: hence the call in each page, where its result is not used.
     """
     st.set_page_config(page_title="Fourways", page_icon=diagrams.icon(), layout="wide")
-    return st.navigation(
-        [
-            st.Page(
-                page_path(name),
-                title=title,
-                icon=icon,
-                url_path=None if name == "overview" else name,
-                default=name == "overview",
-            )
-            for name, (title, icon) in PAGES.items()
-        ],
-        position="top",
-    )
+    pages = [
+        st.Page(
+            page_path(name),
+            title=title,
+            icon=icon,
+            url_path={"overview": "home"}.get(name, name),
+            default=name == "overview",
+        )
+        for name, (title, icon) in PAGES.items()
+    ]
+    # The default page is served at "/" and its own path is not; this serves it at "/overview" too.
+    title, icon = PAGES["overview"]
+    pages.append(st.Page(page_path("overview"), title=title, icon=icon, url_path="overview", visibility="hidden"))
+    return st.navigation(pages, position="top")
 
 
 @contextmanager
@@ -104,7 +105,28 @@ def history(run: Run) -> "pd.DataFrame":
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _history(_run: Run, path: str, modified: float) -> "pd.DataFrame":
-    return _run.history()
+    try:
+        frame = _run.history()
+        return frame[list(run_directory.HISTORY_COLUMNS)]
+    except (KeyError, ValueError):
+        raise RunDamaged(f"run {_run.id} has a history.csv that is not readable; other runs are not affected") from None
+
+
+def readable(chosen: list[Run]) -> list[Run]:
+    """Keep the runs whose history can be read; say of each other one, in a caption, that it is left out."""
+    kept = []
+    for run in chosen:
+        try:
+            history(run)
+            kept.append(run)
+        except RunDamaged as error:
+            damaged_caption(str(error))
+    return kept
+
+
+def damaged_caption(sentence: str) -> None:
+    """Show the sentence of a damaged run."""
+    st.caption(f":material/broken_image: {sentence}")
 
 
 def curves(chosen: list[Run], metric: str, smoothing: float = 0.0) -> None:

@@ -72,7 +72,8 @@ The four doodle recipes on drawings that were made after recipes and drawings we
 {args.generator_seed} (`{dataset}`, fingerprint `{first.dataset["fingerprint"][:12]}`), {args.seeds} seeds each, by
 `python benchmarks/lesson.py --generator-seed {args.generator_seed} --seeds {args.seeds}`
 on {first.info["device"]["cores"]} cores of a {first.info["device"]["name"]}. Tuning looked at
-validation accuracy only. These are drawings: the order of the four strategies is the lesson, the percentages are those of this drawn task.
+other drawings only. These are drawings: the order of the four strategies is the lesson, the percentages are those of
+this drawn task.
 
 Test accuracy and validation accuracy in percent at the epoch with the lowest validation loss, mean ± standard deviation
 over seeds; "gap" is training minus validation accuracy at the last epoch, in points; seconds are the median of the

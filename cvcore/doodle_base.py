@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 from keras import layers
-
-WEIGHTS = Path(__file__).resolve().parent / "weights" / "doodle_base.weights.h5"
 
 # Filters of each block's convolutions; a block ends in a max-pooling. The very first convolution has a stride of 2.
 BLOCKS = ((24,), (32, 48), (64, 96), (128, 128))

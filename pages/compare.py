@@ -34,12 +34,13 @@ with shell.error_box():
     if not whole:
         shell.empty_state("There are no runs yet: train one, and it appears here.", "Train a strategy", "train")
         for run in damaged:
-            st.caption(f":material/broken_image: {run.error}")
+            shell.damaged_caption(str(run.error))
         st.stop()
 
     picked = shell.pick_runs("Runs", "compare_runs", whole, comparison.reference_runs(whole) or whole[-4:])
     for run in damaged:
-        st.caption(f":material/broken_image: {run.error}")
+        shell.damaged_caption(str(run.error))
+    picked = shell.readable(picked)
     if not picked:
         shell.empty_state("Choose one or more runs above.")
         st.stop()

@@ -113,6 +113,16 @@ def test_compare_lists_a_damaged_run_with_its_sentence_while_others_work(runs):
     assert len(page.dataframe[0].value) == 4
 
 
+@pytest.mark.parametrize("text", ["x,y\n1,2\n", "epoch,loss\nNaN,1\n", "\x00\n"])
+def test_compare_leaves_out_a_run_with_a_broken_history_and_shows_the_others(runs, text):
+    references = write_reference_runs(runs)
+    (runs / references[0] / "history.csv").write_text(text)
+    page = draw("compare")
+    assert sound(page)
+    assert f"run {references[0]} has a history.csv that is not readable" in words(page)
+    assert list(page.dataframe[0].value["run"]) == references[1:]
+
+
 def test_compare_says_when_runs_are_on_different_pictures(runs):
     one = write_run(runs, "doodle-features")
     two = write_run(runs, "doodle-scratch", dataset={**DATASET, "title": "Our pets", "fingerprint": "e" * 64})

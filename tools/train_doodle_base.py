@@ -24,7 +24,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from cvcore.doodle_base import WEIGHTS, doodle_base
+from cvcore.base_weights import BUNDLED
+from cvcore.doodle_base import doodle_base
 from tools.doodle_things import CLASS_NAMES, draw
 
 EPSILON = 1e-3
@@ -96,7 +97,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="at the start; falls to 0 along a cosine")
     parser.add_argument("--seed", type=int, default=2024)
     parser.add_argument("--processes", type=int, default=2, help="processes that draw (default 2)")
-    parser.add_argument("--output", type=Path, default=WEIGHTS, help="weights file to write")
+    parser.add_argument("--output", type=Path, default=BUNDLED, help="weights file to write")
     options = parser.parse_args()
 
     began = time.perf_counter()

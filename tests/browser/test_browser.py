@@ -12,6 +12,7 @@ TITLES = {
     "augmentation": "Augmentation",
     "train": "Train a strategy",
     "compare": "Compare runs",
+    "overview": "Four ways to classify images from few examples",
 }
 
 
@@ -98,7 +99,7 @@ def test_a_lesson_open_every_page_train_one_strategy_see_it_in_compare(tmp_path,
 def test_ten_sessions_leave_the_server_under_300_mb(server, browser):
     opened = []
     try:
-        for path in [*TITLES, *TITLES]:
+        for path in list(TITLES)[:5] * 2:
             visit = visiting(browser)
             opened.append(visit)
             visit.page.goto(f"{server.url}/{path}")
