@@ -30,14 +30,15 @@ st.title("Compare runs")
 with shell.error_box():
     runs = shell.runs()
     damaged = [run for run in runs if run.status == "damaged"]
-    whole = comparison.in_teaching_order([run for run in runs if run.status != "damaged"])
+    newest = [run for run in runs if run.status != "damaged"]
+    whole = comparison.in_teaching_order(newest)
     if not whole:
         shell.empty_state("There are no runs yet: train one, and it appears here.", "Train a strategy", "train")
         for run in damaged:
             shell.damaged_caption(str(run.error))
         st.stop()
 
-    picked = shell.pick_runs("Runs", "compare_runs", whole, comparison.reference_runs(whole) or whole[-4:])
+    picked = shell.pick_runs("Runs", "compare_runs", whole, comparison.reference_runs(whole) or newest[:4])
     for run in damaged:
         shell.damaged_caption(str(run.error))
     picked = shell.readable(picked)
