@@ -71,12 +71,9 @@ def check(folder: str, to_json: bool) -> None:
     from cvcore.datasets import open_dataset, report
 
     def text(found: dict[str, Any]) -> str:
-        lines = [
-            f"{name}: {json.dumps(value, ensure_ascii=False)}"
-            for name, value in found.items()
-            if name != "skipped_files"
-        ]
-        lines += [f"skipped {item['path']}: {item['reason']}" for item in found["skipped_files"]]
+        named = {name: value for name, value in found.items() if name != "skipped"}
+        lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in named.items()]
+        lines += [f"skipped {item['path']}: {item['reason']}" for item in found["skipped"]]
         return "\n".join(lines)
 
     show(report(open_dataset(folder, progress=_counter("checking"))), to_json, text)

@@ -58,7 +58,7 @@ def stored_features(
     if not path.is_file():
         with writing("The features"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _compute(predicting(network.feature_model()), images, path, on_chunk)
+            _compute(predicting(network.feature_model), images, path, on_chunk)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -70,7 +70,10 @@ def _compute(model: keras.Model, images: np.ndarray, path: Path, on_chunk: Calla
         np.lib.format.write_array_header_2_0(stream, header)
         for start in range(0, len(images), CHUNK):
             chunk = np.asarray(images[start : start + CHUNK], np.float32)
-            stream.write(np.ascontiguousarray(model.predict_on_batch(chunk), np.float32).tobytes())
+            # A smaller last chunk would make TensorFlow trace the base again: fill it up with its first picture.
+            full = np.concatenate([chunk, chunk[:1].repeat(CHUNK - len(chunk), axis=0)])
+            outputs = np.asarray(model.predict_on_batch(full), np.float32)[: len(chunk)]
+            stream.write(np.ascontiguousarray(outputs).tobytes())
             if on_chunk:
                 on_chunk(min(start + CHUNK, len(images)), len(images))
 

@@ -34,7 +34,8 @@ def compile_model(model: keras.Model, recipe: Recipe) -> None:
 
 def predicting(model: keras.Model) -> keras.Model:
     """Return the model made ready for `predict`."""
-    model.compile(jit_compile=_xla())
+    if not model.compiled:
+        model.compile(jit_compile=_xla())
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -49,6 +50,7 @@ class Network:
         x = Augmentation(augmentation, name="augmentation")(inputs) if augmentation else inputs
         return keras.Model(inputs, self._through(self.head, self._through(self.body, x)), name="fourways")
 
+    @cached_property
     def feature_model(self) -> keras.Model:
         """Assemble pixels to features: everything before the head."""
         inputs = keras.Input((self.recipe.image_size, self.recipe.image_size, 3), name="image")
@@ -56,7 +58,7 @@ class Network:
 
     def head_model(self) -> keras.Model:
         """Assemble features to probabilities: the head alone."""
-        inputs = keras.Input(self.feature_model().output_shape[1:], name="feature")
+        inputs = keras.Input(self.feature_model.output_shape[1:], name="feature")
         return keras.Model(inputs, self._through(self.head, inputs), name="head")
 
     def _through(self, chain: tuple[Any, ...], x: Any) -> Any:
