@@ -144,7 +144,8 @@ def _curves(
     series = []
     for run in _runs:
         frame = history(run)
-        series.append(charts.Series(_labels[run.id], run.strategy, frame, comparison.best_epoch(run, frame)))
+        best, thawed = comparison.best_epoch(run, frame), comparison.thawed_from(run, frame)
+        series.append(charts.Series(_labels[run.id], run.strategy, frame, best, thawed))
     return charts.curves(series, metric, smoothing), charts.curves_alt(series, metric)
 
 

@@ -44,12 +44,15 @@ class Series:
         strategy: decides its colour.
         history: a row an epoch: epoch, loss, accuracy, val_loss, val_accuracy.
         best_epoch: the one with the lowest val_loss, or None to mark none.
+        thawed_from: the epoch in which part of the base begins to train too, or None; what comes before, the
+            training of the head alone, is drawn faintly.
     """
 
     label: str
     strategy: str | None
     history: pd.DataFrame
     best_epoch: int | None = None
+    thawed_from: int | None = None
 
 
 def run_styles(strategies: Sequence[str | None]) -> list[tuple[str, str]]:
@@ -86,7 +89,8 @@ def curves(series: Sequence[Series], metric: str = "accuracy", smoothing: float 
     traces: list[dict[str, Any]] = []
     for one, (colour, dash) in zip(series, run_styles([one.strategy for one in series]), strict=True):
         traces += _run_traces(one, metric, smoothing, colour, dash, hover)
-    traces += _key_traces(any(one.best_epoch for one in series), smoothing > 0)
+    thawed = any(one.thawed_from for one in series)
+    traces += _key_traces(any(one.best_epoch for one in series), smoothing > 0, thawed)
     longest = max((len(one.history) for one in series), default=0)
     margin = max(0.3, 0.02 * longest)  # so that a marker on the first or last epoch is whole
     yaxis: dict[str, Any] = {"title": {"text": unit}}
@@ -119,21 +123,30 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
     best = [" ◆ best epoch" if epoch == one.best_epoch else "" for epoch in epochs]
     shared = {"type": "scatter", "mode": "lines", "x": epochs, "legendgroup": one.label, "name": one.label}
     silent = {"hoverinfo": "skip", "showlegend": False}
-    # A line of one point is invisible: the first epoch of a live run needs its marker.
-    mode = {"mode": "lines+markers"} if len(epochs) == 1 else {}
     traces: list[dict[str, Any]] = []
     if smoothing:
         faint = {**shared, **silent, "opacity": 0.3}
         traces.append({**faint, "y": validation, "line": {"color": colour, "width": 1.5}})
         traces.append({**faint, "y": training, "line": {"color": colour, "width": 1, "dash": "dot"}})
-    traces.append({**shared, **silent, **mode, "y": _smooth(training, smoothing), "opacity": 0.85,
-                   "line": {"color": colour, "width": 1.4, "dash": "dot"}})  # fmt: skip
-    traces.append({
-        **shared, **mode, "y": _smooth(validation, smoothing), "showlegend": True,
-        "line": {"color": colour, "width": 2.6, "dash": dash},
-        "customdata": [list(row) for row in zip(validation, training, best, strict=True)],
-        "hovertemplate": told,
-    })  # fmt: skip
+    smooth_training, smooth_validation = _smooth(training, smoothing), _smooth(validation, smoothing)
+    customdata = [list(row) for row in zip(validation, training, best, strict=True)]
+    thawed = epochs.index(one.thawed_from) if one.thawed_from in epochs else 0
+    for part, opacity in ((slice(0, thawed), 0.35), (slice(thawed, None), 1.0)):
+        if part.stop == 0:
+            continue
+        # A line of one point is invisible: the first epoch of a live run needs its marker.
+        mode = {"mode": "lines+markers"} if len(epochs[part]) == 1 else {}
+        drawn = {**shared, **mode, "x": epochs[part]}
+        traces.append({**drawn, **silent, "y": smooth_training[part], "opacity": 0.85 * opacity,
+                       "line": {"color": colour, "width": 1.4, "dash": "dot"}})  # fmt: skip
+        traces.append({**drawn, "y": smooth_validation[part], "opacity": opacity, "showlegend": opacity == 1,
+                       "line": {"color": colour, "width": 2.6, "dash": dash}, "customdata": customdata[part],
+                       "hovertemplate": told})  # fmt: skip
+    if thawed:
+        traces.append({
+            **shared, **silent, "mode": "markers", "x": [one.thawed_from], "y": [smooth_validation[thawed]],
+            "marker": {"symbol": "circle-open", "size": 10, "color": colour, "line": {"color": colour, "width": 2}},
+        })  # fmt: skip
     if one.best_epoch in epochs:
         traces.append({
             **shared, **silent, "mode": "markers", "x": [one.best_epoch],
@@ -143,7 +156,7 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
     return traces
 
 
-def _key_traces(best: bool, smoothed: bool) -> list[dict[str, Any]]:
+def _key_traces(best: bool, smoothed: bool, thawed: bool) -> list[dict[str, Any]]:
     """Legend entries that say what the line styles mean, without data or a run of their own."""
     key = {"type": "scatter", "x": [None], "y": [None], "mode": "lines", "hoverinfo": "skip"}
     traces: list[dict[str, Any]] = [
@@ -155,6 +168,10 @@ def _key_traces(best: bool, smoothed: bool) -> list[dict[str, Any]]:
     if best:
         traces.append({**key, "name": "best epoch (lowest validation loss)", "mode": "markers",
                        "marker": {"symbol": "diamond", "size": 11, "color": NEUTRAL}})  # fmt: skip
+    if thawed:
+        traces.append({**key, "name": "base thawed; before it the head alone, faint", "mode": "markers",
+                       "marker": {"symbol": "circle-open", "size": 10, "color": NEUTRAL,
+                                  "line": {"color": NEUTRAL, "width": 2}}})  # fmt: skip
     return traces
 
 
@@ -168,6 +185,7 @@ def curves_alt(series: Sequence[Series], metric: str = "accuracy") -> str:
         last = one.history.iloc[-1]
         training, validation = _figure(last[metric], metric), _figure(last[f"val_{metric}"], metric)
         best = f", best epoch {one.best_epoch}" if one.best_epoch else ""
+        best += f", base thawed in epoch {one.thawed_from}" if one.thawed_from else ""
         sentences.append(
             f"{one.label}: at epoch {int(last['epoch'])} training {training}, validation {validation}{best}."
         )

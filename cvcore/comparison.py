@@ -72,6 +72,22 @@ def best_epoch(run: Run, history: pd.DataFrame) -> int | None:
     return int(finished.loc[finished["val_loss"].idxmin(), "epoch"]) if len(finished) else None
 
 
+def thawed_from(run: Run, history: pd.DataFrame) -> int | None:
+    """Return the first epoch of a fine-tuning run in which part of its base is trained, None where there is none.
+
+    Before it the run trained its head alone, for the epochs of `starts_from` or fewer if it stopped early: the
+    learning rate, which differs between the two in every published recipe, tells first.
+    """
+    start = run.recipe.get("starts_from")
+    if not start or run.info.get("from_run") or not len(history):
+        return None
+    changed = history[history["learning_rate"] != history["learning_rate"].iloc[0]]
+    if len(changed):
+        return int(changed["epoch"].iloc[0])
+    following = int(start.get("epochs", 0)) + 1
+    return following if following <= len(history) else None
+
+
 def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """List the figures of runs, one row each, every one read from the run's own files.
 

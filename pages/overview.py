@@ -53,8 +53,8 @@ with shell.error_box():
     if rows:
         tested = next(iter(rows.values()))
         st.caption(
-            f"Figures are read from the reference runs that ship with this project, on {tested['dataset']}: "
-            f"drawings made for this lesson, {shell.count(tested['test_count'])} of them for the test. "
+            f"Figures are read from the reference runs that ship with this project: {tested['dataset']}, "
+            f"{shell.count(tested['test_count'])} of them for the test. "
             "Training time includes what a strategy needs once, such as storing features."
         )
 

@@ -51,6 +51,35 @@ def test_best_epoch_of_a_smoothed_run_is_marked_at_its_measured_value():
     assert of_the_run(figure(smoothing=0.9))[-1]["y"] == [0.7]
 
 
+def test_the_head_phase_of_a_fine_tuning_run_is_faint_and_the_thaw_marked():
+    (early_training, early, training, later, thaw, _) = of_the_run(
+        charts.curves([charts.Series("Fine-tuned", "finetune", HISTORY, 3, thawed_from=3)])
+    )
+    assert (early["x"], early["opacity"], early["showlegend"]) == ([1, 2], 0.35, False)
+    assert (later["x"], later["y"], later["showlegend"]) == ([3], [0.65], True)
+    assert (early_training["x"], training["x"]) == ([1, 2], [3])
+    assert (thaw["x"], thaw["y"], thaw["marker"]["symbol"]) == ([3], [0.65], "circle-open")
+
+
+@pytest.mark.parametrize(
+    ("rates", "info", "expected"),
+    [
+        ([0.1, 0.1, 0.01], {}, 3),  # the rate tells
+        ([0.1, 0.01, 0.01], {}, 2),  # and tells first: the head stopped early
+        ([0.1, 0.1, 0.1], {}, None),  # still training its head, of 30 epochs
+        ([0.1, 0.1, 0.01], {"from_run": "another"}, None),  # its head was trained elsewhere
+    ],
+)
+def test_thaw_is_where_the_learning_rate_changes(tmp_path, rates, info, expected):
+    run = load_run(write_run(tmp_path, "doodle-finetune", **info), tmp_path)
+    assert comparison.thawed_from(run, HISTORY.assign(learning_rate=rates)) == expected
+
+
+def test_a_features_run_has_no_thaw(tmp_path):
+    run = load_run(write_run(tmp_path, "doodle-features"), tmp_path)
+    assert comparison.thawed_from(run, HISTORY.assign(learning_rate=[0.1, 0.1, 0.01])) is None
+
+
 def test_loss_is_drawn_from_the_loss_columns():
     training, validation, _ = of_the_run(figure(metric="loss"))
     assert training["y"] == [0.7, 0.5, 0.3] and validation["y"] == [0.7, 0.6, 0.65]
@@ -205,7 +234,7 @@ def test_reference_runs_are_one_a_strategy_in_teaching_order(tmp_path):
 
 
 def test_differences_list_only_what_differs(tmp_path):
-    one = write_run(tmp_path, "doodle-features", seed=1)
+    one = write_run(tmp_path, "doodle-features", seed=1, changes={"learning_rate": 0.001})
     two = write_run(tmp_path, "doodle-features", seed=2, changes={"learning_rate": 0.0005})
     rows = comparison.differences(list_runs(tmp_path))
     assert rows == [

@@ -71,7 +71,9 @@ def save(executable: str, address: str, options: argparse.Namespace) -> None:
         page.goto(address)
         page.wait_for_selector("h1", timeout=120_000)
         page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=120_000)
-        page.wait_for_timeout(1500)  # charts are drawn after the script has ended
+        # Charts and tables are fetched and drawn after the script has ended.
+        page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=120_000)
+        page.wait_for_timeout(1500)
         page.screenshot(path=str(PROJECT / options.file))
         browser.close()
 

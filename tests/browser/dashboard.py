@@ -83,6 +83,7 @@ class Visit:
         """Wait until the script has run and nothing is being drawn."""
         self.page.wait_for_selector("h1", timeout=120_000)
         self.page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=120_000)
+        self.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=120_000)
         self.page.wait_for_timeout(300)
 
     def check(self) -> None:
