@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,12 +107,18 @@ def load_base(recipe: Recipe, weights: BaseWeights | None) -> keras.Model:
         model = doodle_base(input_shape=shape)
     else:
         options: dict[str, Any] = {"alpha": recipe.alpha} if recipe.base == "MobileNetV2" else {}
+        name = {"EfficientNetV2B0": "efficientnetv2-b0"}.get(str(recipe.base), str(recipe.base).lower())
         model = getattr(keras.applications, str(recipe.base))(
-            include_top=False, weights=None, input_shape=shape, name=str(recipe.base).lower(), **options
+            include_top=False, weights=None, input_shape=shape, name=name, **options
         )
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0  # EfficientNet's own: a base runs in inference mode, also while the head is trained
     if weights and weights.path:
         try:
-            model.load_weights(weights.path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # one for each layer that a wrong file lacks, before the error
+                model.load_weights(weights.path)
         except (ValueError, OSError, KeyError) as error:
             raise WeightsNotFound(
                 f"the weights file {weights.name} does not fit {recipe.base} (alpha {recipe.alpha}, without top); "

@@ -63,7 +63,8 @@ class Network:
 
     def _through(self, chain: tuple[Any, ...], x: Any) -> Any:
         for layer in chain:
-            # A pretrained base always runs in inference mode: its batch statistics are not ours to change.
+            # A pretrained base always runs in inference mode: its batch statistics are not ours to change. Keras 3
+            # drops this `training=False` when the model around it trains: `train_only` and `load_base` see to it too.
             options = {"training": False} if layer is self.base else {}
             x = layer(x, **options)
         return x
@@ -71,12 +72,18 @@ class Network:
     def train_only(self, trainable: str) -> None:
         """Choose what is trained: `everything`, `head`, or a base layer's name: the head and the base from there on.
 
+        Batch normalization in the base is never trained, so that it runs in inference mode (F. Chollet, Deep Learning
+        with Python, second edition, section 9.3.3).
+
         Raises:
             InvalidRecipe: the base has no layer of this name.
         """
         if self.base is None:
             return
         self.base.trainable = trainable not in ("head",)
+        for layer in self.base.layers:
+            if isinstance(layer, layers.BatchNormalization):
+                layer.trainable = False
         if trainable in ("head", "everything"):
             return
         names = [layer.name for layer in self.base.layers]

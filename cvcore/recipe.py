@@ -163,8 +163,14 @@ class Recipe(BaseModel):
         return make_recipe(**{**values, **changes})
 
     def then(self, **changes: Any) -> Recipe:
-        """Return a finetune recipe that continues this features recipe and states only its difference."""
+        """Return a finetune recipe that continues this features recipe and states only its difference.
+
+        Raises:
+            InvalidRecipe: this is no features recipe, a key is unknown or a value breaks a rule.
+        """
         _check_keys(changes)
+        if self.strategy != "features":
+            raise InvalidRecipe(f"only a features recipe is continued; {self.id} is {self.strategy}")
         values = {**self.model_dump(), "strategy": "finetune", "cached": False, "augmentation": None,
                   "starts_from": self.model_dump(), "unfreeze_from": BASES[str(self.base)].unfreeze_from}  # fmt: skip
         return make_recipe(**{**values, **changes})
@@ -203,14 +209,16 @@ def _sentence(error: ValidationError) -> str:
     """The first broken rule and what was received, as one sentence."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    context = first.get("ctx", {})
+    context = {
+        name: f"{value:g}" if isinstance(value, float) else value for name, value in first.get("ctx", {}).items()
+    }
     rules = {
         "greater_than_equal": "be at least {ge}", "greater_than": "be greater than {gt}",
         "less_than_equal": "be at most {le}", "literal_error": "be one of {expected}",
         "int_type": "be a whole number", "int_parsing": "be a whole number", "int_from_float": "be a whole number",
         "float_type": "be a number", "float_parsing": "be a number", "finite_number": "be a finite number",
         "missing": "be given", "bool_type": "be true or false", "bool_parsing": "be true or false",
-        "string_pattern_mismatch": "match {pattern}", "tuple_type": "be a list",
+        "string_pattern_mismatch": "match {pattern}", "tuple_type": "be a list", "string_type": "be text",
     }  # fmt: skip
     if first["type"] == "value_error":
         return str(context["error"])

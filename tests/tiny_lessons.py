@@ -25,7 +25,9 @@ tiny_features = make_recipe(
 tiny_features_augmented = tiny_features.with_changes(
     id="tiny-features-augmented", cached=False, augmentation=AUGMENTATION, epochs=2
 )
-tiny_finetune = tiny_features.then(id="tiny-finetune", learning_rate=0.001, epochs=2, augmentation=AUGMENTATION)
+tiny_finetune = tiny_features.then(
+    id="tiny-finetune", unfreeze_from="block4_conv1", learning_rate=0.001, epochs=2, augmentation=AUGMENTATION
+)
 # Its head never gets better, so that early stopping ends the first phase after 1 + 2 of 6 epochs on any machine.
 tiny_stubborn = tiny_finetune.with_changes(
     id="tiny-stubborn", starts_from={"learning_rate": 1e-30, "early_stopping_patience": 2, "epochs": 6}
