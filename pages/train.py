@@ -21,7 +21,7 @@ with shell.error_box(), st.container(border=True):
     except InvalidRecipe as error:
         problem = str(error)
 
-    rows = {f"{row['id']} {(row['fingerprint'] or '')[:8]}".strip(): row for row in known_datasets()}
+    rows = {row["name"]: row for row in known_datasets()}
     left, right = st.columns(2)
     row = rows[
         left.selectbox("Pictures", list(rows), format_func=lambda name: rows[name]["title"], key="train_dataset")

@@ -176,6 +176,15 @@ def test_train_refuses_augmentation_from_scratch_in_words(runs):
     assert page.button(key="train_launch").disabled
 
 
+def test_train_does_not_download_pictures_by_itself_and_says_where_to(runs):
+    page = draw("train")
+    (missing,) = [option for option in page.selectbox(key="train_dataset").options if "filtered" in option.lower()]
+    page.selectbox(key="train_dataset").select(missing).run()
+    assert sound(page)
+    assert "the Dataset page downloads them" in words(page)
+    assert page.button(key="train_launch").disabled
+
+
 def test_train_launches_the_chosen_recipe_with_its_seed_and_epochs(runs, monkeypatch):
     launched = []
     monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(args) or "no-such-run")
