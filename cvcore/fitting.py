@@ -69,7 +69,7 @@ class Recorder(keras.callbacks.Callback):
     def __init__(self, session: Session, phase: Phase, batches: TrainingBatches, changing: list[Any]) -> None:
         super().__init__()
         self.session, self.phase, self.batches, self.changing = session, phase, batches, changing
-        self.began = 0.0
+        self.began = self.first_step = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.began = time.perf_counter()
@@ -79,21 +79,29 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
+        if batch == 0:
+            self.first_step = time.perf_counter() - self.began
         self.session.report(
             self.phase.name,
             batch + 1,
             len(self.batches),
-            seconds_left=round(self.seconds_left(batch + 1), 1),
+            seconds_left=self.seconds_left(batch + 1),
             loss=_finite(logs.get("loss")),
             accuracy=_finite(logs.get("accuracy")),
         )
 
-    def seconds_left(self, step: int) -> float:
-        """Estimate the seconds left in this phase, from its finished epochs or else from this epoch's steps."""
+    def seconds_left(self, step: int) -> float | None:
+        """Estimate the seconds left in this phase: from its finished epochs, or from this first epoch's steps.
+
+        The first step of a phase compiles the network and says nothing about the others: None after it alone.
+        """
         state, elapsed = self.session.state, time.perf_counter() - self.began
         finished = [row["seconds"] for row in state.rows[len(state.rows) - state.phase_epochs :]]
-        epoch_seconds = float(np.mean(finished)) if finished else elapsed / step * len(self.batches)
-        return max(0.0, epoch_seconds * (self.phase.recipe.epochs - state.phase_epochs) - elapsed)
+        if not finished and step < 2:
+            return None
+        a_step = (elapsed - self.first_step) / max(1, step - 1)
+        an_epoch = float(np.median(finished[1:] or finished)) if finished else a_step * len(self.batches)
+        return round(max(0.0, an_epoch * (self.phase.recipe.epochs - state.phase_epochs) - elapsed), 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, state = logs or {}, self.session.state

@@ -10,7 +10,7 @@ WHAT = {
     "scratch": "Train every layer on your own pictures, starting from random weights.",
     "augmented": "The same network, but it never sees the same picture twice: flips, turns, zooms, and dropout.",
     "features": "Borrow a network that has learned to see elsewhere, freeze it, train only a small head.",
-    "finetune": "Then thaw the last block of the borrowed network and train it a little more, gently.",
+    "finetune": "Then thaw the top of the borrowed network and train it a little more, gently.",
 }
 COSTS = {
     "scratch": "Costs nothing but your pictures; with few of them it learns them by heart.",
