@@ -17,6 +17,7 @@ from cvcore.datasets.splits import HELD_OUT, VALIDATION_OF_TRAIN
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.strategies import Phase, phases
 
+BATCH_NORMALIZED = ("Xception", "MobileNetV2", "ResNet50", "EfficientNetV2B0")
 FOLDER_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val"),
@@ -263,10 +264,16 @@ class _Script:
             lines = [f"base = doodle_base({shape})"]
             lines += ["base.load_weights(arguments.weights_file)"] if given else []
         else:
-            alpha = f"alpha={recipe.alpha}, " if recipe.base == "MobileNetV2" else ""
+            alpha = f'alpha={recipe.alpha}, name="mobilenetv2", ' if recipe.base == "MobileNetV2" else ""
             weights = "arguments.weights_file" if given else "None"
             options = f"include_top=False, {alpha}weights={weights}, input_shape={shape}"
             lines = [f"base = keras.applications.{recipe.base}(", f"    {options}", ")"]
+        if recipe.base == "EfficientNetV2B0":
+            lines += [
+                "for layer in base.layers:",
+                "    if isinstance(layer, layers.Dropout):",
+                "        layer.rate = 0.0  # the base stays in inference mode",
+            ]
         return [*lines, "base.trainable = False"]
 
     def training(self, place: int) -> str:
@@ -293,6 +300,12 @@ class _Script:
                 "        break",
                 "    layer.trainable = False",
             ]
+            if recipe.base in BATCH_NORMALIZED:
+                lines += [
+                    "for layer in base.layers:",
+                    "    if isinstance(layer, layers.BatchNormalization):",
+                    "        layer.trainable = False  # the base stays in inference mode",
+                ]
         patience = recipe.early_stopping_patience or recipe.epochs
         lines += [
             f"batches = Batches(train_{split}, train_labels, {recipe.batch_size})",

@@ -41,6 +41,9 @@ FINETUNE = FEATURES.then(id="tiny-finetune", epochs=1, augmentation={"horizontal
 VGG = make_recipe(id="tiny-vgg", strategy="features", base="VGG16", weights="random", preprocessing="base", dense=(4,),
                   dense_activation="linear", dense_dropout=0.5, **{**SMALL, "epochs": 1}, interpolation="nearest",
                   augmentation={"rotation": 20, "zoom": 0.1})  # fmt: skip
+MOBILENET = VGG.with_changes(id="tiny-mobilenet", base="MobileNetV2", alpha=0.35, pooling="average").then(
+    id="tiny-mobilenet-finetune", unfreeze_from="Conv_1", learning_rate=1e-2
+)
 VGG_FINETUNE = VGG.then(id="tiny-vgg-finetune", learning_rate=1e-5, augmentation={"horizontal_flip": True})
 
 
@@ -105,6 +108,7 @@ def runs(tmp_path_factory):
         gentle = FINETUNE.with_changes(learning_rate=1e-3)
         repeat("finetune-from-run", gentle, two, features.path / "model.keras", from_run=features.id)
         repeat("vgg-finetune", VGG_FINETUNE, two)
+        repeat("mobilenet-finetune", MOBILENET, two)
         driver.communicate(timeout=300)
     assert driver.returncode == 0, (outside / "errors.txt").read_text()[-3000:]
     return done
@@ -122,7 +126,7 @@ def figures(script: Path) -> tuple[list[dict[str, float]], dict[str, float]]:
     return epochs, final
 
 
-NAMES = ("scratch", "augmented", "features", "finetune", "vgg-finetune", "finetune-from-run")
+NAMES = ("scratch", "augmented", "features", "finetune", "vgg-finetune", "mobilenet-finetune", "finetune-from-run")
 
 
 @pytest.mark.parametrize("name", NAMES)
