@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,8 +153,11 @@ def _download(recipe: Recipe, name: str) -> BaseWeights:
     base = BASES[str(recipe.base)]
     options: dict[str, Any] = {"alpha": recipe.alpha} if recipe.base == "MobileNetV2" else {}
     shape = (base.image_size, base.image_size, 3)
+    # Keras reports its download on stdout, which belongs to what a command prints.
+    report = sys.stderr if sys.stderr.isatty() else io.StringIO()
     try:
-        getattr(keras.applications, base.name)(include_top=False, weights="imagenet", input_shape=shape, **options)
+        with contextlib.redirect_stdout(report):
+            getattr(keras.applications, base.name)(include_top=False, weights="imagenet", input_shape=shape, **options)
     except Exception as error:
         raise WeightsNotFound(
             f"the ImageNet weights of {base.name} could not be downloaded; put the file {name} "

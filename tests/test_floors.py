@@ -1,6 +1,8 @@
 """Guards on the floors: what may import what."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -45,3 +47,34 @@ def test_every_page_begins_with_the_navigation_and_stays_thin(source):
     body = [node for node in ast.parse(source.read_text()).body if not isinstance(node, ast.Import | ast.ImportFrom)]
     assert ast.unparse(body[0]) == "shell.navigation()"
     assert len(source.read_text().splitlines()) <= 130
+
+
+# What the server and the worker import; everything else under cvcore belongs to a training process.
+FOR_TRAINING = {
+    "augmentation_layer", "batches", "doodle_base", "features", "fitting", "models", "training", "__main__",
+}  # fmt: skip
+SERVER_SIDE = [
+    ".".join(source.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
+    for source in SOURCES
+    if source.stem not in FOR_TRAINING
+]
+
+
+def loaded_after_importing(modules):
+    code = f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_importing_every_server_side_module_loads_neither_tensorflow_nor_keras():
+    assert {"cvcore.recipe", "cvcore.run_directory", "cvcore.backends.local", "cvcore.estimate", "cvcore.charts",
+            "cvcore.comparison", "cvcore.datasets.catalogue", "cvcore.augmentation", "cvcore.cli"} <= set(SERVER_SIDE)  # fmt: skip
+    loaded = loaded_after_importing(SERVER_SIDE)
+    assert set(SERVER_SIDE) <= loaded
+    assert not loaded & {"tensorflow", "keras", "jax", "torch", "streamlit"}
+
+
+def test_importing_the_worker_or_the_package_loads_no_pandas_either():
+    loaded = loaded_after_importing(["cvcore", "cvcore.backends.worker", "cvcore.api", "cvcore.cli"])
+    assert not loaded & {"tensorflow", "keras", "pandas", "scipy", "sklearn", "plotly", "streamlit"}

@@ -49,7 +49,8 @@ def _train(run: Run) -> None:
     if not (run.path / STOP_FILE).exists():
         command = [sys.executable, "-m", "cvcore", "resume", run.id, "--runs", str(run.path.parent)]
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-    if load_run(run.id, run.path.parent).info.get("status") == "queued":
+    # Not only queued but as it was: a run killed and queued again meanwhile has begun, and waits for its next turn.
+    if load_run(run.id, run.path.parent).info == run.info:
         from cvcore.run_writer import RunWriter
 
         writer = RunWriter(run.path, run.info["attempt"])

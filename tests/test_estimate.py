@@ -1,0 +1,87 @@
+"""What a run will take: operations by hand, and scaling from a finished run."""
+
+import pytest
+from handmade_runs import write_run
+from tiny_lessons import tiny_augmented, tiny_features, tiny_finetune, tiny_scratch
+
+from cvcore import estimate
+from cvcore.bases import BASES
+from cvcore.estimate import GFLOP_A_SECOND, SECONDS_A_START, SECONDS_A_STEP
+from cvcore.published import RECIPES, get_recipe
+from cvcore.run_directory import list_runs
+
+# 32 px: conv 4 of 3x3 over 30x30, pooled to 15; conv 8 of 3x3 over 13x13, pooled to 6; 288 -> 8 -> 1.
+FORWARD = 2 * 9 * 3 * 4 * 30**2 + 2 * 9 * 4 * 8 * 13**2 + 2 * 288 * 8 + 2 * 8
+
+
+def test_operations_of_a_small_convnet_by_hand():
+    assert estimate.forward_gflop(tiny_scratch) * 1e9 == pytest.approx(FORWARD)
+
+
+def test_operations_with_one_pool_and_average_pooling():
+    # 30x30 pooled to 15, then 13x13 unpooled, averaged to 8 values.
+    recipe = tiny_scratch.with_changes(pools=1, pooling="average")
+    expected = 2 * 9 * 3 * 4 * 30**2 + 2 * 9 * 4 * 8 * 13**2 + 2 * 8 * 8 + 2 * 8
+    assert estimate.forward_gflop(recipe) * 1e9 == pytest.approx(expected)
+
+
+def test_training_costs_three_passes_and_each_epoch_validates():
+    pictures = {"train": 18, "validation": 14, "test": 16}
+    work, steps = estimate.operations(tiny_scratch, pictures)
+    assert work * 1e9 == pytest.approx(FORWARD * (3 * (18 * 3 + 14) + 16 + 14))
+    assert steps == 3 * (3 + 1)
+
+
+def test_cached_features_run_the_base_once_a_picture():
+    gflop = BASES["doodle-base"].gflop * (32 / 96) ** 2
+    work, _ = estimate.operations(tiny_features, {"train": 18, "validation": 14})
+    assert work == pytest.approx(gflop * (18 + 14) + gflop * 14)
+    more, _ = estimate.operations(tiny_features.with_changes(epochs=99), {"train": 18, "validation": 14})
+    assert more == work
+
+
+def test_estimate_without_runs_rests_on_the_operations():
+    found = estimate.estimate(tiny_scratch, {"train": {"a": 9, "b": 9}, "validation": {"a": 7, "b": 7}})
+    expected = SECONDS_A_START + 12 * SECONDS_A_STEP + FORWARD * (3 * (18 * 3 + 14) + 14) / 1e9 / GFLOP_A_SECOND
+    assert found.seconds == pytest.approx(expected)
+    assert "two CPU cores" in found.basis and 500 < found.memory_mb < 1500
+
+
+def counts(total):
+    return {"train": total, "validation": total // 2, "test": total // 2}
+
+
+def test_finished_run_of_the_strategy_tells_how_fast_training_goes(tmp_path):
+    write_run(tmp_path, "doodle-scratch", epochs=20, timings={"total": 400.0})
+    (run,) = list_runs(tmp_path)
+    pictures = {"train": 400, "validation": 200, "test": 1000}
+    found = estimate.estimate(get_recipe("doodle-scratch").with_changes(epochs=20), pictures, [run])
+    assert found.seconds == pytest.approx(400 + SECONDS_A_START, rel=0.01)
+    assert found.basis == "Scaled from 1 finished run of the same strategy by operations."
+    twice = estimate.estimate(get_recipe("doodle-scratch").with_changes(epochs=40), pictures, [run])
+    assert 1.7 < twice.seconds / found.seconds < 2
+    other = estimate.estimate(get_recipe("doodle-finetune"), pictures, [run])
+    assert "two CPU cores" in other.basis
+
+
+def test_unfinished_and_odd_runs_tell_nothing(tmp_path):
+    write_run(tmp_path, "doodle-scratch", status="stopped")
+    write_run(tmp_path, "doodle-scratch", timings={})
+    write_run(tmp_path, "doodle-scratch", timings={"total": None})
+    found = estimate.estimate(get_recipe("doodle-scratch"), counts(400), list_runs(tmp_path))
+    assert "two CPU cores" in found.basis
+
+
+def test_more_of_anything_never_takes_less():
+    for recipe in (tiny_scratch, tiny_augmented, tiny_features, tiny_finetune):
+        base = estimate.estimate(recipe, counts(100)).seconds
+        assert estimate.estimate(recipe, counts(1000)).seconds > base
+        assert estimate.estimate(recipe.with_changes(epochs=50), counts(100)).seconds > base
+        assert estimate.estimate(recipe.with_changes(image_size=64), counts(100)).seconds > base
+        assert estimate.estimate(recipe.with_changes(batch_size=64), counts(100)).memory_mb > 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_published_recipe_has_an_estimate(name):
+    found = estimate.estimate(RECIPES[name], counts(2000))
+    assert 9 < found.seconds < 1e6 and 500 < found.memory_mb < 20_000
