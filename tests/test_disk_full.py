@@ -113,7 +113,7 @@ def test_write_that_fails_is_one_sentence_and_the_run_resumes(
         if (now["epoch"], now["step"], now["phase"]) == (epoch, step, phase):
             failing_writes.append(True)
 
-    with pytest.raises(CvcoreError, match="No space left on device.*then resume") as caught:
+    with pytest.raises(CvcoreError, match=r"No space left on device.*then resume") as caught:
         api.train(tiny_augmented, lessons.dataset(), runs=tmp_path, on_progress=on_progress)
     assert "\n" not in str(caught.value)
     failing_writes.clear()

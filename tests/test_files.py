@@ -1,7 +1,6 @@
 """Files replaced whole."""
 
 import json
-import os
 import stat
 
 import pytest
@@ -69,4 +68,4 @@ def test_others_may_read_a_replaced_file(tmp_path):
 def test_missing_folder_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         replace_text(tmp_path / "no" / "a", "x")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
