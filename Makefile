@@ -35,7 +35,7 @@ setup-gpu: .venv-gpu/.installed
 	@touch $@
 
 browser: setup-dev
-	$(BIN)/python tools/chromium.py
+	$(BIN)/python -m tools.chromium
 
 test: browser
 	$(BIN)/python -m pytest
@@ -50,13 +50,13 @@ format: setup-dev
 	$(BIN)/ruff format .
 
 screenshot: browser
-	$(BIN)/python tools/screenshot.py
+	$(BIN)/python -m tools.screenshot
 
 reference-runs: setup
-	$(BIN)/python tools/make_reference_runs.py
+	$(BIN)/python -m tools.make_reference_runs
 
 doodle-base: setup
-	$(BIN)/python tools/train_doodle_base.py
+	$(BIN)/python -m tools.train_doodle_base
 
 clean:
 	rm -rf $(VENV) .venv-gpu .cache .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,6 @@
 """Run the lesson over several seeds on drawings of a fresh generator seed, and write docs/lesson.md.
 
-    python benchmarks/lesson.py --generator-seed 2026 --seeds 5
+    python -m benchmarks.lesson --generator-seed 2026 --seeds 5
 
 Every figure comes from a run directory under --runs; a run that is there already is not repeated, so an interrupted
 benchmark goes on where it was.
@@ -14,7 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cvcore.run_directory import Run, list_runs
 from cvcore.settings import PROJECT
 
@@ -73,7 +72,7 @@ def main() -> None:
 
 The four doodle recipes on drawings that were made after recipes and drawings were frozen: generator seed
 {args.generator_seed} (`{dataset}`, fingerprint `{first.dataset["fingerprint"][:12]}`), {args.seeds} seeds each, by
-`python benchmarks/lesson.py --generator-seed {args.generator_seed} --seeds {args.seeds}`
+`python -m benchmarks.lesson --generator-seed {args.generator_seed} --seeds {args.seeds}`
 on {first.info["device"]["cores"]} cores ({first.info["device"]["name"]}).
 
 Test accuracy and validation accuracy in percent at the epoch with the lowest validation loss, mean ± standard deviation
@@ -91,9 +90,10 @@ computer does; the reference runs in `runs/`, trained one after the other, took 
 
 These are drawings: the order of the four strategies is the lesson, the percentages are those of this drawn task.
 
-- Recipes and drawings were tuned on drawings of other generator seeds (1, 101, 102, 103), the last three with their test
-  splits as further validation pictures. Nothing was chosen on the drawings of the table.
-- The drawings' difficulty was set so that the lesson can be seen: a first version left a convnet from scratch at chance.
+- Recipes and drawings were tuned on drawings of other generator seeds (1, 101, 102, 103), the last three with their
+  test splits as further validation pictures. Nothing was chosen on the drawings of the table.
+- The drawings' difficulty was set so that the lesson can be seen: a first version left the convnet from scratch at
+  chance.
 - The bundled base was trained on sixteen other animals and things, none of them a cat or a dog
   (`tools/doodle_things.py`). A first list also had a goat with floppy ears and a hamster with a cat's cheeks; it left
   fine-tuning nothing to gain and was cut. Some parts are still shared: bear and deer have a dog's snout from the front,

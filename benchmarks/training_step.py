@@ -1,13 +1,13 @@
 """Time a training step of a convnet compiled in different ways, interleaved in one process.
 
-    python benchmarks/training_step.py [RECIPE] [ROUNDS]
+    python -m benchmarks.training_step [RECIPE] [--rounds N]
 
 Prints, for each way, the median seconds a step and its ratio to TensorFlow's own kernels (`jit_compile=False`),
 which is how Fourways compiles on a CPU.
 """
 
+import argparse
 import statistics
-import sys
 import time
 
 import keras
@@ -17,8 +17,11 @@ from cvcore import devices
 from cvcore.models import build
 from cvcore.published import get_recipe
 
-recipe = get_recipe(sys.argv[1] if len(sys.argv) > 1 else "chollet2-scratch")
-rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("recipe", nargs="?", default="chollet2-scratch")
+parser.add_argument("--rounds", type=int, default=5)
+args = parser.parse_args()
+recipe = get_recipe(args.recipe)
 devices.prepare()
 random = np.random.default_rng(0)
 images = random.uniform(0, 255, (recipe.batch_size, recipe.image_size, recipe.image_size, 3)).astype("float32")
@@ -32,7 +35,7 @@ for name, jit in (("own kernels", False), ("XLA", True)):
     models[name] = model
 
 seconds = {name: [] for name in models}
-for _ in range(rounds):
+for _ in range(args.rounds):
     for name, model in models.items():
         began = time.perf_counter()
         for _ in range(3):

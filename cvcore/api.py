@@ -6,16 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cvcore.code_export import standalone_script
 from cvcore.datasets import Dataset, open_dataset
 from cvcore.errors import CvcoreError
-from cvcore.files import replace_text
+from cvcore.new_run import check_continues, new_run
 from cvcore.published import get_recipe
 from cvcore.recipe import Recipe
 from cvcore.run_directory import Run, list_runs, load_run
-from cvcore.run_writer import create_run, disk_errors_as_sentences
 from cvcore.settings import runs_folder
-from cvcore.strategies import check_continues, check_fits
 
 
 def train(
@@ -57,12 +54,7 @@ def train(
             + ("continues a saved run" if from_run is not None else "starts from random weights")
         )
     dataset = data if isinstance(data, Dataset) else open_dataset(data or chosen.dataset or "doodle-pets")
-    check_fits(chosen, dataset)
-    if from_run is not None:
-        check_continues(chosen, load_run(from_run, folder), dataset)
-    run = create_run(chosen, dataset.summary(), seed, folder=folder, from_run=from_run, status="running")
-    with disk_errors_as_sentences(run.path):
-        replace_text(run.path / "code.py", standalone_script(run.info))
+    run = new_run(chosen, dataset, seed, runs=folder, from_run=from_run, status="running")
     from cvcore.training import execute
 
     run = execute(run, dataset, file, on_progress)

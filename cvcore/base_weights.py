@@ -153,6 +153,7 @@ def _download(recipe: Recipe, name: str) -> BaseWeights:
     base = BASES[str(recipe.base)]
     options: dict[str, Any] = {"alpha": recipe.alpha} if recipe.base == "MobileNetV2" else {}
     shape = (base.image_size, base.image_size, 3)
+    size = f"about {base.megabytes:g} MB" + (" at alpha 1" if recipe.base == "MobileNetV2" else "")
     # Keras reports its download on stdout, which belongs to what a command prints.
     report = sys.stderr if sys.stderr.isatty() else io.StringIO()
     try:
@@ -161,7 +162,7 @@ def _download(recipe: Recipe, name: str) -> BaseWeights:
     except Exception as error:
         raise WeightsNotFound(
             f"the ImageNet weights of {base.name} could not be downloaded; put the file {name} "
-            f"(about {base.megabytes:g} MB) into the folder that CVCORE_WEIGHTS names, or give it with --weights"
+            f"({size}) into the folder that CVCORE_WEIGHTS names, or give it with --weights"
         ) from error
     path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / name
     return BaseWeights(path, name, _sha256(path), "keras")

@@ -12,10 +12,10 @@ from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES
 from cvcore.devices import available_cores
 from cvcore.errors import InvalidRecipe
+from cvcore.new_run import check_continues
 from cvcore.published import RECIPES
 from cvcore.recipe import Recipe
 from cvcore.run_directory import Run
-from cvcore.strategies import check_continues
 
 
 def recipes_for(strategy: str, dataset_id: str, drawn: bool) -> list[Recipe]:
@@ -77,6 +77,20 @@ def policy_from_text(text: str | None) -> AugmentationPolicy | None:
     if not isinstance(fields, dict):
         raise InvalidRecipe(f"an augmentation policy must be a JSON object; received {text[:60]!r}")
     return AugmentationPolicy(**fields)
+
+
+def limits(name: str) -> tuple[Any, Any]:
+    """Return the least and the greatest value of a recipe field, as a widget's limits.
+
+    The least is the bound itself where the rule says "greater than" it: `Recipe` then says so in words.
+
+    Args:
+        name: a field with both bounds, such as `epochs` or `dropout`.
+    """
+    bounds = {kind: value for rule in Recipe.model_fields[name].metadata for kind, value in vars(rule).items()}
+    least, greatest = bounds.get("ge", bounds.get("gt")), bounds["le"]
+    kind = type(getattr(RECIPES["doodle-scratch"], name))
+    return kind(least), kind(greatest)
 
 
 def with_choices(recipe: Recipe, policy: AugmentationPolicy | None = None, **changes: Any) -> Recipe:

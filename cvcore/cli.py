@@ -14,6 +14,7 @@ import click
 from cvcore.errors import CvcoreError
 from cvcore.recipe import Recipe
 
+STOPPED = 130  # exit code of a training that was stopped, as of a command ended by Ctrl-C
 as_json = click.option("--json", "to_json", is_flag=True, help="Print one JSON document on stdout.")
 runs_option = click.option("--runs", type=click.Path(path_type=Path), help="Folder of run directories.")
 
@@ -26,7 +27,11 @@ class _Group(click.Group):
             return super().invoke(context)
         except CvcoreError as error:
             click.echo(f"Error: {error}", err=True)
-            context.exit(1)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            click.echo(f"Error: {error.strerror or error}: {error.filename}", err=True)
+        context.exit(1)
 
 
 @click.group(cls=_Group, help="Train and compare the four ways to classify images with few pictures.")
@@ -179,13 +184,16 @@ def train(
 
 @main.command()
 @click.argument("run")
+@click.option("--if-queued", is_flag=True, help="Do nothing unless the run is queued.")
 @runs_option
 @as_json
-def resume(run: str, runs: Path | None, to_json: bool) -> None:
+def resume(run: str, if_queued: bool, runs: Path | None, to_json: bool) -> None:
     """Train a queued, stopped, failed or interrupted run in this process, from its last finished epoch."""
     from cvcore import api
 
     _import_keras()
+    if if_queued and api.load(run, runs).status != "queued":
+        return
     _finish(api.resume(run, runs, on_progress=progress_line()).summary(), to_json)
 
 
@@ -259,7 +267,9 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
             value = word
         outer, dot, inner = key.partition(".")
         if dot:
-            changes.setdefault(outer, {})[inner] = value
+            if not isinstance(changes.setdefault(outer, {}), dict):
+                raise CvcoreError(f"--set {outer}=… and --set {key}=… contradict one another; leave one out")
+            changes[outer][inner] = value
         else:
             changes[key] = value
     return changes
@@ -302,6 +312,8 @@ def _finish(summary: dict[str, Any], to_json: bool) -> None:
     show(summary, to_json, lambda row: table([row], columns))
     if summary["status"] == "failed":
         raise CvcoreError(str(summary["error"]))
+    if summary["status"] == "stopped":
+        sys.exit(STOPPED)
 
 
 def _import_keras() -> None:

@@ -8,14 +8,15 @@ from statistics import median
 from typing import Any
 
 from cvcore.bases import BASES
+from cvcore.errors import CvcoreError
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.run_directory import Run
 from cvcore.strategies import phases
 
-# Measured on two cores of a server CPU (benchmarks/README.md); a finished run on this computer is better evidence.
-GFLOP_A_SECOND = 110.0
+# Measured on two cores of a server CPU; a finished run of the same recipe is better evidence.
+GFLOP_A_SECOND = 150.0
 SECONDS_A_STEP = 0.004
-SECONDS_A_START = 9.0
+SECONDS_A_START = 6.0  # starting Python and importing Keras, which a run's own total leaves out
 PROCESS_MB = 700.0
 
 
@@ -40,20 +41,17 @@ def estimate(recipe: Recipe, counts: dict[str, Any], runs: Sequence[Run] = ()) -
     Args:
         recipe: what would be trained.
         counts: pictures a split, or {class: pictures} a split, as in `Dataset.counts`.
-        runs: saved runs; finished ones of the same strategy tell how fast training goes.
+        runs: saved runs; finished ones of the same recipe and base tell how fast training goes.
     """
     pictures = {split: sum(n.values()) if isinstance(n, dict) else int(n) for split, n in counts.items()}
     work, steps = operations(recipe, pictures)
-    alike = [
-        run for run in runs if run.status == "done" and run.strategy == recipe.strategy and run.info.get("timings")
-    ]
-    same = [run for run in alike if run.recipe.get("id") == recipe.id] or alike
+    same = [run for run in runs if run.status == "done" and _alike(run.recipe, recipe)]
     rates = [rate for rate in map(_seconds_a_gflop, same[:5]) if rate is not None]
     if rates:
         noun = "run" if len(rates) == 1 else "runs"
-        basis = f"Scaled from {len(rates)} finished {noun} of the same strategy by operations."
+        basis = f"Scaled by operations from {len(rates)} finished {noun} of this recipe."
         if all(run.reference for run in same[:5]):
-            basis = "Scaled by operations from the reference run, recorded on two CPU cores."
+            basis = "Scaled by operations from the recorded reference run."
     else:
         basis = "From the operations of this network at the speed measured on two CPU cores."
     rate = median(rates) if rates else 1 / GFLOP_A_SECOND
@@ -111,12 +109,16 @@ def _activations_mb(recipe: Recipe) -> float:
     return 2 * trained * recipe.batch_size * side * side * filters * 4 / 1e6
 
 
+def _alike(trained: dict[str, Any], recipe: Recipe) -> bool:
+    return all(trained.get(name) == getattr(recipe, name) for name in ("id", "base", "alpha", "cached"))
+
+
 def _seconds_a_gflop(run: Run) -> float | None:
     try:
         recipe = make_recipe(**run.recipe)
         counts = {split: sum(n.values()) for split, n in run.dataset["counts"].items()}
         work, steps = operations(recipe, counts)
         seconds = float(run.info["timings"]["total"]) - steps * SECONDS_A_STEP
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (CvcoreError, KeyError, TypeError, AttributeError, ValueError):  # a run of another version, say
         return None
     return max(seconds, 0.0) / work if work else None

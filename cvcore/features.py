@@ -55,11 +55,23 @@ def stored_features(
         A read-only memory map, float32 (n, ...).
     """
     path = cache_folder() / "features" / f"{key}.npy"
-    if not path.is_file():
+    stored = _mapped(path, len(images))
+    if stored is None:
         with writing("The features"):
             path.parent.mkdir(parents=True, exist_ok=True)
             _compute(predicting(network.feature_model), images, path, on_chunk)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+        stored = _mapped(path, len(images))
+        assert stored is not None
+    return stored
+
+
+def _mapped(path: Path, rows: int) -> np.ndarray | None:
+    """Map stored features, or None where there are none or the file is damaged."""
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return stored if len(stored) == rows else None
 
 
 def _compute(model: keras.Model, images: np.ndarray, path: Path, on_chunk: Callable[[int, int], None] | None) -> None:

@@ -70,7 +70,7 @@ class Network:
         return x
 
     def train_only(self, trainable: str) -> None:
-        """Choose what is trained: `everything`, `head`, or a base layer's name: the head and the base from there on.
+        """Choose what is trained: all of a convnet; of a pretrained base `head`, or also the base from a layer on.
 
         Batch normalization in the base is never trained, so that it runs in inference mode (F. Chollet, Deep Learning
         with Python, second edition, section 9.3.3).
@@ -80,11 +80,11 @@ class Network:
         """
         if self.base is None:
             return
-        self.base.trainable = trainable not in ("head",)
+        self.base.trainable = trainable != "head"
         for layer in self.base.layers:
             if isinstance(layer, layers.BatchNormalization):
                 layer.trainable = False
-        if trainable in ("head", "everything"):
+        if trainable == "head":
             return
         names = [layer.name for layer in self.base.layers]
         if trainable not in names:

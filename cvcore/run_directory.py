@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import re
 import shutil
 import time
@@ -27,6 +28,7 @@ SCHEMA = 1
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 STOP_FILE = "stop"
+SILENT_AFTER = 180.0  # seconds without a sign of life after which a run on another computer is taken to be gone
 WORKER_STARTS_WITHIN = 4.0  # seconds from queueing a run to a living worker, on a busy machine
 STATUSES = ("queued", "running", "done", "stopped", "failed", "interrupted")
 RESUMABLE = ("stopped", "interrupted", "failed")
@@ -232,19 +234,15 @@ def worker_alive(folder: Path) -> bool:
 
 
 def process_alive(owner: dict[str, Any] | None) -> bool:
-    """Say whether the process that owns a run still lives; one on another computer is taken to live.
+    """Say whether the process that owns a run still lives on this computer.
 
     Args:
         owner: {pid, started, host} as written by `run_writer.current_owner`, or None.
     """
-    import platform
-
     import psutil
 
     if not owner:
         return False
-    if owner.get("host") != platform.node():
-        return True
     try:
         process = psutil.Process(int(owner["pid"]))
         same = abs(process.create_time() - float(owner["started"])) < 1.0
@@ -259,18 +257,31 @@ def _read(path: Path) -> Run:
         raise RunDamaged(f"run {path.name} is damaged: its run.json is missing or not readable; delete the folder or "
                          "restore the file, other runs are not affected")  # fmt: skip
     status, error = str(info["status"]), info.get("error")
-    if status == "running" and not process_alive(info.get("owner")):
+    if status == "running" and not _trains(path, info.get("owner")):
         status, error = "interrupted", "The process of this run is gone; resume it from its last finished epoch."
-    if status == "queued" and _age(path / "run.json") > WORKER_STARTS_WITHIN and not worker_alive(path.parent):
+    if status == "queued" and (path / STOP_FILE).exists():
+        status, error = "stopped", "Stopped before it began; resume it to train."
+    elif status == "queued" and _age(path / "run.json") > WORKER_STARTS_WITHIN and not worker_alive(path.parent):
         status, error = "interrupted", "No worker is left to start this run; resume it."
-    return Run(path.name, path, info, status, _read_json(path / "metrics.json"), error)
+    metrics = _read_json(path / "metrics.json")
+    if metrics is not None and not _is_sound_metrics(metrics):
+        raise RunDamaged(f"run {path.name} is damaged: its metrics.json has figures that are no numbers; delete the "
+                         "folder or restore the file, other runs are not affected")  # fmt: skip
+    return Run(path.name, path, info, status, metrics, error)
+
+
+def _trains(path: Path, owner: dict[str, Any] | None) -> bool:
+    """Say whether a run's process lives; of one on another computer we only see whether its files still change."""
+    if isinstance(owner, dict) and owner.get("host") != platform.node():
+        return min(_age(path / name) for name in ("run.json", "progress.json", "history.csv")) < SILENT_AFTER
+    return process_alive(owner)
 
 
 def _age(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
-        return 0.0
+        return float("inf")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -294,6 +305,29 @@ def _is_sound(info: dict[str, Any]) -> bool:
         and info.get("status") in STATUSES
         and isinstance(info.get("attempt"), int)
         and isinstance(info.get("timings", {}), dict)
+        and _are_counts(dataset.get("counts", {}))
+    )
+
+
+def _are_counts(counts: Any) -> bool:
+    """Say whether this is {split: {class: pictures}}."""
+    splits = counts.values() if isinstance(counts, dict) else [None]
+    return all(isinstance(split, dict) and all(isinstance(n, int) for n in split.values()) for split in splits)
+
+
+def _is_sound_metrics(metrics: dict[str, Any]) -> bool:
+    """Say whether every figure is a number, a pair of numbers, numbers by name, or missing."""
+
+    def number(value: Any) -> bool:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+    interval = metrics.get("test_accuracy_interval")
+    groups = [metrics.get(name) or {} for name in ("parameters", "seconds")]
+    rest = [value for name, value in metrics.items() if name not in ("test_accuracy_interval", "parameters", "seconds")]
+    return (
+        all(map(number, rest))
+        and (interval is None or (isinstance(interval, list) and len(interval) == 2 and all(map(number, interval))))
+        and all(isinstance(group, dict) and all(map(number, group.values())) for group in groups)
     )
 
 

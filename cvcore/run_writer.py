@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -107,9 +108,27 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep every other process from changing this run's run.json meanwhile."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def requeue(run: Run) -> None:
-    """Queue a run again for a worker."""
-    with disk_errors_as_sentences(run.path):
+    """Queue a stopped, failed or interrupted run again for a worker.
+
+    Raises:
+        CvcoreError: it is queued, running or done.
+    """
+    with disk_errors_as_sentences(run.path), _locked(run.path):
+        run = load_run(run.id, run.path.parent)
+        if run.status not in RESUMABLE:
+            raise CvcoreError(f"only a stopped, failed or interrupted run can be resumed; {run.id} is {run.status}")
         (run.path / STOP_FILE).unlink(missing_ok=True)
         replace_json(run.path / "run.json", {**run.info, "status": "queued", "owner": None, "error": None})
 
@@ -120,22 +139,24 @@ def start_attempt(run: Run) -> RunWriter:
     Raises:
         CvcoreError: another living process is running it, or it is done.
     """
-    owner = run.info.get("owner") or {}
-    if run.status == "running" and owner.get("pid") != os.getpid():
-        raise CvcoreError(f"run {run.id} is still running; stop it before resuming")
-    if run.status not in ("queued", "running", *RESUMABLE):
-        raise CvcoreError(f"only a queued, stopped, failed or interrupted run can be started; {run.id} is {run.status}")
-    first = run.status in ("queued", "running") and not (run.path / "log.txt").exists()
-    attempt = run.info.get("attempt", 1) + (0 if first else 1)
-    me = current_owner()
-    with disk_errors_as_sentences(run.path):
-        if not first:
+    with disk_errors_as_sentences(run.path), _locked(run.path):
+        run = load_run(run.id, run.path.parent)
+        owner = run.info.get("owner") or {}
+        if run.status == "running" and owner.get("pid") != os.getpid():
+            raise CvcoreError(f"run {run.id} is still running; stop it before resuming")
+        if run.status not in ("queued", "running", *RESUMABLE):
+            raise CvcoreError(
+                f"only a queued, stopped, failed or interrupted run can be started; {run.id} is {run.status}"
+            )
+        if run.status in RESUMABLE:  # a request made while it was queued is meant for this attempt
             (run.path / STOP_FILE).unlink(missing_ok=True)
         for left_behind in run.path.glob(".*.tmp*"):  # by a process killed while it replaced a file
             left_behind.unlink(missing_ok=True)
-        replace_json(run.path / "run.json", {**run.info, "attempt": attempt, "owner": me,
-                                             "status": "running", "error": None, "versions": _versions()})  # fmt: skip
-    return RunWriter(run.path, attempt, me)
+        first = run.status in ("queued", "running") and not (run.path / "log.txt").exists()
+        attempt = run.info.get("attempt", 1) + (0 if first else 1)
+        taken = {"attempt": attempt, "owner": current_owner(), "status": "running", "error": None}
+        replace_json(run.path / "run.json", {**run.info, **taken, "versions": _versions()})
+    return RunWriter(run.path, attempt, taken["owner"])
 
 
 class RunWriter:
@@ -161,7 +182,7 @@ class RunWriter:
 
     def update(self, **fields: Any) -> None:
         """Replace some fields of run.json."""
-        with disk_errors_as_sentences(self.path):
+        with disk_errors_as_sentences(self.path), _locked(self.path):
             replace_json(self.path / "run.json", {**self.check_attempt(), **fields})
 
     def replace_history(self, rows: list[dict[str, Any]]) -> None:
@@ -207,9 +228,11 @@ class RunWriter:
 
     def finish(self, status: str, error: str | None = None, **fields: Any) -> None:
         """Write the final status and give the run up."""
-        for name in (STOP_FILE, "progress.json") if status == "done" else (STOP_FILE,):
-            (self.path / name).unlink(missing_ok=True)
-        self.update(status=status, error=error, owner=None, **fields)
+        with disk_errors_as_sentences(self.path), _locked(self.path):
+            final = {**self.check_attempt(), **fields, "status": status, "error": error, "owner": None}
+            replace_json(self.path / "run.json", final)
+            for name in (STOP_FILE, "progress.json") if status == "done" else (STOP_FILE,):
+                (self.path / name).unlink(missing_ok=True)
         self.log(f"attempt {self.attempt}: {status}" + (f": {error}" if error else ""))
 
 

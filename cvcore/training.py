@@ -19,10 +19,11 @@ from cvcore.errors import CvcoreError, StoppedOnRequest, SupersededAttempt
 from cvcore.features import feature_key, stored_features
 from cvcore.fitting import Recorder, StopCheck, assign, compile_model, predicting
 from cvcore.models import Network, build, count_parameters
+from cvcore.new_run import check_fits
 from cvcore.recipe import make_recipe
 from cvcore.run_directory import Run, load_run
 from cvcore.run_writer import RunWriter, disk_errors_as_sentences, start_attempt
-from cvcore.strategies import Phase, check_fits, phases
+from cvcore.strategies import Phase, phases
 from cvcore.training_state import STATE_FILE, TrainingState
 
 Progress = Callable[[dict[str, Any]], None]
@@ -84,6 +85,7 @@ class Session:
         self.phases = phases(self.recipe, continues_a_run=bool(run.info.get("from_run")))
         self.epochs = sum(phase.recipe.epochs for phase in self.phases)
         self.state = TrainingState.load(run.path)
+        self.network: Network | None = None
         self.timings: dict[str, float] = {}
         self.began = time.perf_counter()
         self.earlier = self.state.elapsed
@@ -98,6 +100,7 @@ class Session:
         dataset = dataset or find_dataset(self.info["dataset"]["id"], self.info["dataset"]["fingerprint"])
         check_fits(self.recipe, dataset)
         network, weights = self.build_network(dataset, weights_file)
+        self.network = network
         data = _Data(self, dataset, network, weights)
         self.timings["preparation"] = round(time.perf_counter() - self.began, 3)
         # What the last phase may change includes what the earlier ones may: one list serves the whole run.
@@ -172,9 +175,13 @@ class Session:
         (self.path / STATE_FILE).unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """Keep what a stopped run has: its history, the figures of its best epoch, its state for a resume."""
-        if self.state.rows:
-            self.write_metrics(evaluation.test_metrics(None, None), None)
+        """Keep what a stopped run has: its best checkpoint and that epoch's figures, and its state for a resume."""
+        if self.state.rows and self.network:
+            self.network.train_only(self.phases[-1].trainable)
+            assign(self.network.changing_weights(), self.state.best)
+            model = self.network.model(self.phases[-1].recipe.augmentation)
+            self.save_checkpoint(model)
+            self.write_metrics(evaluation.test_metrics(None, None), count_parameters(model))
         sentence = "Stopped on request before the test set was used; resume it to finish."
         timings = {**self.timings, "total": round(self.elapsed(), 3)}
         self.writer.finish("stopped", sentence, timings=timings, peak_memory=devices.peak_memory_mb())
@@ -240,13 +247,16 @@ class _Data:
 
     def inputs(self, split: str, on_features: bool) -> tuple[np.ndarray, np.ndarray]:
         recipe, labels = self.session.recipe, self.dataset.labels(split)
-        images = pixels(self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias)
+        report = self.session.report
+        images = pixels(
+            self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias,
+            progress=lambda done, n: report(f"reading {split} pictures", done, n),
+        )  # fmt: skip
         if not on_features:
             return images, labels
         assert self.weights is not None
         key = feature_key(self.network, self.weights.sha256, self.dataset.fingerprint, split)
         began = time.perf_counter()
-        report = self.session.report
         stored = stored_features(self.network, images, key, lambda done, n: report(f"features of {split}", done, n))
         seconds = self.session.state.seconds
         seconds["features"] = seconds.get("features", 0.0) + time.perf_counter() - began

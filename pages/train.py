@@ -1,14 +1,14 @@
 import streamlit as st
 
+import recipe_settings
 import run_panel
 import shell
 from cvcore import backends, choices
-from cvcore.bases import BASES
 from cvcore.comparison import STRATEGY_TITLES
 from cvcore.datasets import known_datasets
 from cvcore.errors import InvalidRecipe
 from cvcore.estimate import estimate
-from cvcore.strategies import check_fits
+from cvcore.new_run import check_fits
 
 shell.navigation()
 
@@ -37,19 +37,18 @@ with shell.error_box(), st.container(border=True):
             "Recipe", list(offered), format_func=lambda name: f"{offered[name].title} ({name})", key="train_recipe"
         )
     ]
-    base = recipe.base
+    changes = {}
     with right:
         if recipe.base:
-            base = st.selectbox("Pretrained base", choices.bases_for(recipe), key=f"train_base_{recipe.id}")
-            if BASES[base].weights_file:
-                st.caption(
-                    f"Its weights ({BASES[base].megabytes:g} MB) are downloaded once, unless they are here already."
-                )
+            changes["base"] = recipe_settings.base(recipe)
     epochs_column, seed_column, source_column = st.columns([1, 1, 2])
-    epochs = epochs_column.number_input("Epochs", 1, 1000, recipe.epochs, key=f"train_epochs_{recipe.id}")
+    with epochs_column:
+        changes["epochs"] = recipe_settings.epochs(recipe)
     seed = seed_column.number_input(
         "Seed", 0, 2**31 - 1, 0, key="train_seed", help="Decides initial weights, order, augmentation and dropout."
     )
+    with st.expander("More settings", icon=":material/tune:"):
+        changes |= recipe_settings.more(recipe)
 
     if policy:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -66,7 +65,7 @@ with shell.error_box(), st.container(border=True):
 
     chosen, source = recipe, None
     try:
-        chosen = choices.with_choices(recipe, policy, base=base, epochs=epochs)
+        chosen = choices.with_choices(recipe, policy, **changes)
     except InvalidRecipe as error:
         problem = problem or str(error)
     if not row["available"]:
@@ -91,7 +90,7 @@ with shell.error_box(), st.container(border=True):
         except InvalidRecipe as error:
             problem = str(error)
     if problem:
-        st.markdown(f":red[:material/error: {problem}]")
+        st.markdown(f":red[:material/error: {shell.plain(problem)}]")
     if st.button(
         "Launch", type="primary", icon=":material/play_arrow:", disabled=problem is not None, key="train_launch"
     ):

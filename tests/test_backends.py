@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -150,8 +151,9 @@ def test_run_killed_and_queued_again_at_once_is_trained_and_not_failed(tmp_path,
         calls.append(command)
         writer = start_attempt(load_run(run.id, tmp_path))
         writer.log("begun")
-        if len(calls) == 1:
-            requeue(load_run(run.id, tmp_path))  # killed, and resumed by somebody before the worker looks again
+        if len(calls) == 1:  # killed, and resumed by somebody before the worker looks again
+            writer.update(owner={"pid": os.getpid(), "started": 0.0, "host": platform.node()})
+            requeue(load_run(run.id, tmp_path))
         else:
             writer.finish("done")
 

@@ -57,7 +57,7 @@ def test_finished_run_of_the_strategy_tells_how_fast_training_goes(tmp_path):
     pictures = {"train": 400, "validation": 200, "test": 1000}
     found = estimate.estimate(get_recipe("doodle-scratch").with_changes(epochs=20), pictures, [run])
     assert found.seconds == pytest.approx(400 + SECONDS_A_START, rel=0.01)
-    assert found.basis == "Scaled from 1 finished run of the same strategy by operations."
+    assert found.basis == "Scaled by operations from 1 finished run of this recipe."
     twice = estimate.estimate(get_recipe("doodle-scratch").with_changes(epochs=40), pictures, [run])
     assert 1.7 < twice.seconds / found.seconds < 2
     other = estimate.estimate(get_recipe("doodle-finetune"), pictures, [run])

@@ -78,3 +78,36 @@ def test_importing_every_server_side_module_loads_neither_tensorflow_nor_keras()
 def test_importing_the_worker_or_the_package_loads_no_pandas_either():
     loaded = loaded_after_importing(["cvcore", "cvcore.backends.worker", "cvcore.api", "cvcore.cli"])
     assert not loaded & {"tensorflow", "keras", "pandas", "scipy", "sklearn", "plotly", "streamlit"}
+
+
+def test_saved_models_are_loaded_in_safe_mode_only():
+    calls = [
+        node
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load_model"
+    ]
+    assert calls
+    for call in calls:
+        assert any(word.arg == "safe_mode" and ast.unparse(word.value) == "True" for word in call.keywords)
+
+
+def floors():
+    """Read the floors from the table in docs/architecture.md: module -> floor."""
+    rows = (PROJECT / "docs" / "architecture.md").read_text().splitlines()
+    cells = [row.split("|") for row in rows if row.startswith("| ") and row.split("|")[1].strip().isdigit()]
+    return {name.strip("`/"): int(row[1]) for row in cells for name in row[2].split()}
+
+
+def test_every_module_has_a_floor_and_imports_from_its_own_or_below():
+    floor = floors()
+    for source in SOURCES:
+        room = source.relative_to(PROJECT / "cvcore").parts[0].removesuffix(".py")
+        if room in ("__init__", "__main__"):
+            continue
+        assert room in floor, f"docs/architecture.md gives {room} no floor"
+        for node in ast.parse(source.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cvcore"):
+                parts = node.module.split(".")
+                for name in parts[1:2] or [alias.name for alias in node.names]:
+                    assert floor[name] <= floor[room], f"{room} imports {name} from a floor above"

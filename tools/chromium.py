@@ -1,6 +1,6 @@
 """Find a Chromium for the browser tests, or install one: an existing one, else apt as root, else Playwright's own.
 
-python tools/chromium.py        # prints its path
+python -m tools.chromium        # prints its path
 """
 
 import os

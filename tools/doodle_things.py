@@ -1,6 +1,6 @@
 """What the doodle base learns from: ten other animals and six things, drawn with the same parts as doodle pets.
 
-No cats and no dogs, nor their like. The base can learn from these what an ear, a muzzle, a tail, an outline
+No cats and no dogs. The base can learn from these what an ear, a muzzle, a tail, an outline
 and a background look like, as a base trained on photographs learns fur and wheels; it never sees the two
 classes it is used for.
 """

@@ -1,6 +1,6 @@
 """Train the four doodle recipes anew, as the reference runs that ship in runs/.
 
-    python tools/make_reference_runs.py [--seed N]      # or: make reference-runs
+    python -m tools.make_reference_runs [--seed N]      # or: make reference-runs
 
 Each is trained by the command line in a process of its own, then marked as a reference run, and its model is
 removed. Reference runs that were there before are deleted once the four new ones are done.
@@ -10,9 +10,7 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cvcore.files import replace_json
 from cvcore.run_directory import list_runs, load_run
 from cvcore.settings import PROJECT

@@ -1,7 +1,7 @@
 """Make the README's screenshot: start the dashboard, open Compare on the reference runs, save the picture.
 
-python tools/screenshot.py                      # docs/compare.png
-python tools/screenshot.py train docs/train.png --width 1280 --dark
+python -m tools.screenshot                      # docs/compare.png
+python -m tools.screenshot train docs/train.png --width 1280 --dark
 """
 
 import argparse
@@ -13,8 +13,9 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-from chromium import find
 from playwright.sync_api import sync_playwright
+
+from tools.chromium import find
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +31,7 @@ def main() -> int:
     options = parser.parse_args()
     executable = find()
     if executable is None:
-        print("No Chromium was found; python tools/chromium.py installs one.", file=sys.stderr)
+        print("No Chromium was found; python -m tools.chromium installs one.", file=sys.stderr)
         return 1
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,15 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cvcore.code_export import standalone_script
 from cvcore.datasets import Dataset
-from cvcore.errors import CvcoreError
-from cvcore.files import replace_text
+from cvcore.new_run import new_run
 from cvcore.recipe import Recipe
-from cvcore.run_directory import RESUMABLE, load_run, worker_alive, worker_log
-from cvcore.run_writer import create_run, disk_errors_as_sentences, requeue
+from cvcore.run_directory import load_run, worker_alive, worker_log
+from cvcore.run_writer import requeue
 from cvcore.settings import PROJECT, runs_folder
-from cvcore.strategies import check_continues, check_fits
 
 # Kept so that a finished worker is reaped when the next one starts, and not reported as forgotten.
 _workers: list[subprocess.Popen[bytes]] = []
@@ -38,12 +35,7 @@ def launch(recipe: Recipe, dataset: Dataset, seed: int, runs: Path | None = None
         CvcoreError: the recipe does not fit the dataset, or the run cannot be written.
     """
     folder = runs or runs_folder()
-    check_fits(recipe, dataset)
-    if from_run is not None:
-        check_continues(recipe, load_run(from_run, folder), dataset)
-    run = create_run(recipe, dataset.summary(), seed, folder=folder, from_run=from_run)
-    with disk_errors_as_sentences(run.path):
-        replace_text(run.path / "code.py", standalone_script(run.info))
+    run = new_run(recipe, dataset, seed, runs=folder, from_run=from_run)
     ensure_worker(folder)
     return run.id
 
@@ -55,10 +47,7 @@ def resume(run_id: str, runs: Path | None = None) -> None:
         CvcoreError: there is no such run, or it is queued, running or done.
     """
     folder = runs or runs_folder()
-    run = load_run(run_id, folder)
-    if run.status not in RESUMABLE:
-        raise CvcoreError(f"only a stopped, failed or interrupted run can be resumed; {run.id} is {run.status}")
-    requeue(run)
+    requeue(load_run(run_id, folder))
     ensure_worker(folder)
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cvcore.errors import CvcoreError
-from cvcore.run_directory import STOP_FILE, Run, list_runs, load_run, worker_lock
+from cvcore.run_directory import Run, list_runs, load_run, worker_lock
 
 LOW_PRIORITY = 10  # added to `nice`: the pages of a class stay quick beside a training
 
@@ -42,24 +42,20 @@ def serve(folder: Path) -> None:
 
 
 def _queued(folder: Path) -> list[Run]:
-    return [run for run in reversed(list_runs(folder)) if run.info.get("status") == "queued"]
+    runs = reversed(list_runs(folder))
+    return [run for run in runs if run.info.get("status") == "queued" and run.status != "stopped"]
 
 
 def _train(run: Run) -> None:
-    if not (run.path / STOP_FILE).exists():
-        command = [sys.executable, "-m", "cvcore", "resume", run.id, "--runs", str(run.path.parent)]
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    command = [sys.executable, "-m", "cvcore", "resume", run.id, "--if-queued", "--runs", str(run.path.parent)]
+    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    after = load_run(run.id, run.path.parent)
     # Not only queued but as it was: a run killed and queued again meanwhile has begun, and waits for its next turn.
-    if load_run(run.id, run.path.parent).info == run.info:
+    if after.status != "stopped" and after.info == run.info:
         from cvcore.run_writer import RunWriter
 
-        writer = RunWriter(run.path, run.info["attempt"])
-        if writer.stop_requested():
-            writer.finish("stopped", "Stopped before it began; resume it to train.")
-        else:
-            writer.finish(
-                "failed", "The training process ended before it began; .worker.log in the runs folder says why."
-            )
+        sentence = "The training process ended before it began; .worker.log in the runs folder says why."
+        RunWriter(run.path, run.info["attempt"]).finish("failed", sentence)
 
 
 @contextmanager

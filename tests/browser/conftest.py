@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import find
 from dashboard import Server, Visit, serving, visiting
 from handmade_runs import write_reference_runs
 from playwright.sync_api import Browser, sync_playwright
+
+from tools.chromium import find
 
 CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
 

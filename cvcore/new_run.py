@@ -1,0 +1,101 @@
+"""Make a run directory after every check that needs no training: the only way a run comes into being."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cvcore.code_export import standalone_script
+from cvcore.datasets import Dataset
+from cvcore.errors import InvalidRecipe
+from cvcore.files import replace_text
+from cvcore.recipe import SHARED_WITH_START, Recipe
+from cvcore.run_directory import Run, load_run
+from cvcore.run_writer import create_run, disk_errors_as_sentences
+from cvcore.settings import runs_folder
+
+
+def new_run(
+    recipe: Recipe,
+    dataset: Dataset,
+    seed: int,
+    *,
+    runs: Path | None = None,
+    from_run: str | None = None,
+    status: str = "queued",
+) -> Run:
+    """Check a recipe against its dataset, then create the run directory with run.json and code.py.
+
+    Args:
+        recipe: what to train.
+        dataset: an opened dataset.
+        seed: 0 to 2**31 - 1.
+        runs: the runs folder; default `settings.runs_folder()`.
+        from_run: id of a features run that a finetune recipe continues; None trains the head first.
+        status: `queued` for a worker, or `running` when this process is about to train it.
+
+    Raises:
+        CvcoreError: the recipe does not fit the dataset or the run it continues, or the run cannot be written; then
+            nothing is left of it.
+    """
+    folder = runs or runs_folder()
+    check_fits(recipe, dataset)
+    if from_run is not None:
+        check_continues(recipe, load_run(from_run, folder), dataset)
+    run = create_run(recipe, dataset.summary(), seed, folder=folder, from_run=from_run, status=status)
+    try:
+        with disk_errors_as_sentences(run.path):
+            replace_text(run.path / "code.py", standalone_script(run.info))
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return run
+
+
+def check_fits(recipe: Recipe, dataset: Dataset) -> None:
+    """Check that a recipe can train on a dataset, before anything is written or computed.
+
+    Raises:
+        InvalidRecipe: a batch is larger than the training split.
+    """
+    pictures = len(dataset.split("train"))
+    for part in (recipe.starts_from, recipe):
+        if part is not None and part.batch_size > pictures:
+            raise InvalidRecipe(
+                f"batch_size must be at most the number of training pictures ({pictures}); received {part.batch_size}"
+            )
+
+
+def check_continues(recipe: Recipe, source: Run, dataset: Dataset | None = None) -> None:
+    """Check that a recipe can continue a saved run.
+
+    Args:
+        recipe: to be trained.
+        source: the run whose model it would continue.
+        dataset: to be trained on, or None to leave that open.
+
+    Raises:
+        InvalidRecipe: the recipe is not a finetune one, the run's network is another or gone, or it was trained on
+            other pictures, among which may be those that would now test it.
+    """
+    if recipe.strategy != "finetune":
+        raise InvalidRecipe(f"only a finetune recipe continues a saved run; {recipe.id} is {recipe.strategy}")
+    if source.strategy != "features" or source.status != "done":
+        raise InvalidRecipe(
+            f"a finetune recipe continues a finished features run; received {source.id}, "
+            f"a {source.strategy} run that is {source.status}"
+        )
+    wanted = recipe.model_dump(mode="json")
+    differing = [name for name in SHARED_WITH_START if name != "dataset" and wanted[name] != source.recipe.get(name)]
+    if differing:
+        raise InvalidRecipe(
+            f"run {source.id} differs from recipe {recipe.id} in {', '.join(differing)}; choose another run"
+        )
+    if not (source.path / "model.keras").is_file():
+        raise InvalidRecipe(f"run {source.id} has no model.keras to continue from; train it again")
+    if dataset is not None and dataset.fingerprint != source.dataset.get("fingerprint"):
+        raise InvalidRecipe(
+            f"a finetune recipe continues a run on the same pictures and splits; run {source.id} was trained on "
+            f"{source.dataset.get('id')} with the fingerprint {str(source.dataset.get('fingerprint'))[:12]}, received "
+            f"{dataset.id} with {dataset.fingerprint[:12]}"
+        )
