@@ -73,3 +73,10 @@ def test_every_relative_link_leads_somewhere():
     for page in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_docs_name_every_command_of_the_command_line():
+    from cvcore.cli import main
+
+    named = set(re.findall(r"^python -m cvcore ([a-z-]+)", (PROJECT / "docs" / "api.md").read_text(), re.M))
+    assert named == set(main.commands)
