@@ -1,16 +1,20 @@
 """The parts of the Dataset page: adding pictures, the gallery, resizing, skipped files."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 from PIL import Image
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import shell
-from cvcore.datasets import DOWNLOADS, Dataset, Picture, add_upload, download, load_picture, resize, thumbnail
+from cvcore.datasets import DOWNLOADS, Dataset, Picture, add_upload, download, remove_upload
+from cvcore.datasets import load_picture, resize, thumbnail
+from cvcore.datasets.pictures import MAX_PIXELS
 from cvcore.errors import DatasetError
+from shell import plain
 
 PAGE = 24
 RESIZES = {  # title: (interpolation, antialias, what it does and who does it)
@@ -25,11 +29,6 @@ def bound(name: str) -> dict[str, str]:
     return {"key": f"dataset_{name}", "bind": "query-params"}
 
 
-def plain(text: str) -> str:
-    """Escape text that others named (classes, files, titles), so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>])", r"\\\1", text)
-
-
 def progress_bar(text: str) -> Callable[[int, int], None]:
     """Draw a progress bar and return the function that moves it, a hundred times at most."""
     bar, shown = st.progress(0.0, text), [0]
@@ -42,32 +41,50 @@ def progress_bar(text: str) -> Callable[[int, int], None]:
     return step
 
 
-def add_pictures() -> Dataset | None:
-    """Offer to upload a zip, and open it once.
-
-    Returns:
-        The dataset, in the one run of the script that opened it.
-    """
+def add_pictures() -> None:
+    """Offer to upload a zip, and open it once; its fingerprint is then in the session as `dataset_added`."""
     st.markdown(
         "A **zip** with one folder a class, or with `train`, `validation` and `test` folders that hold one folder a "
-        "class each. At most 200 MB, 600 MB unpacked, 30,000 files; 50 million pixels a picture. Folders and zips "
-        "in the server's data folder (`CVCORE_DATA`) are in the list by themselves."
+        f"class each. At most 200 MB, 600 MB unpacked, 30,000 files; {MAX_PIXELS // 10**6} million pixels a picture. "
+        "Folders and zips in the server's data folder (`CVCORE_DATA`) are in the list by themselves."
     )
-    file = st.file_uploader("Zip", type="zip", key="dataset_upload", label_visibility="collapsed", max_upload_size=200)
-    if file is None:
-        return None
-    taken, problem = st.session_state.get("dataset_taken", ("", ""))
-    added = None
-    if taken != file.file_id:
-        problem = ""
+    number = st.session_state.setdefault("dataset_uploads", 0)
+    file = st.file_uploader(
+        "Zip", type="zip", key=f"dataset_upload_{number}", label_visibility="collapsed", max_upload_size=200
+    )
+    if file is not None:
+        st.session_state["dataset_problem"] = ""
         try:
             added = add_upload(file.name, file, progress_bar("Unpacking and checking"))
+            st.session_state["dataset_added"] = added.fingerprint
         except DatasetError as error:
-            problem = str(error)
-        st.session_state["dataset_taken"] = (file.file_id, problem)
-    if problem:
+            st.session_state["dataset_problem"] = str(error)
+        _forget(file.file_id)
+        st.session_state["dataset_uploads"] = number + 1  # an uploader of another key is empty
+        st.rerun()
+    if problem := st.session_state.get("dataset_problem"):
         st.error(plain(problem), icon=":material/error:")
-    return added
+
+
+def _forget(file_id: str) -> None:
+    """Drop an uploaded file's bytes, which Streamlit keeps until the browser leaves, whatever becomes of the widget."""
+    context = get_script_run_ctx()
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        context.uploaded_file_mgr.remove_file(context.session_id, file_id)
+
+
+def remove_pictures(row: dict[str, Any]) -> None:
+    """Offer to remove an uploaded dataset, once more asked before it is done."""
+    with st.popover("Remove", icon=":material/delete:"):
+        st.markdown(
+            f"Removes the upload **{plain(row['title'])}** from this server, for everybody. Its runs stay, and cannot "
+            "be continued without the pictures."
+        )
+        if st.button("Remove this upload", type="primary", key="dataset_remove"):
+            remove_upload(row["source"])
+            shell.dataset.clear()
+            del st.session_state["dataset_name"]
+            st.rerun()
 
 
 def not_here(row: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What every page shares: navigation, errors as sentences, cached readers of runs, the run picker."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,16 +58,26 @@ def navigation() -> Any:
 
 @contextmanager
 def error_box() -> Iterator[None]:
-    """Show whatever goes wrong inside as one sentence and stop the script there; the log gets the traceback."""
+    """Show whatever goes wrong inside as one sentence, and go on after the block; the log gets the traceback.
+
+    What comes after the block is drawn too: it must not rely on the block having succeeded.
+    """
     try:
         yield
     except CvcoreError as error:
-        st.error(str(error), icon=":material/error:")
-        st.stop()
+        st.error(plain(str(error)), icon=":material/error:")
     except Exception:  # a page never shows a traceback
         log.exception("unexpected error on a page")
         st.error("Something unexpected went wrong here; the details are in the server's log.", icon=":material/error:")
-        st.stop()
+
+
+def plain(text: object) -> str:
+    """Escape what others named (classes, files, titles, errors that quote them), so that Markdown shows it as it is.
+
+    Needed wherever such text goes into st.markdown, st.caption, st.error, st.table or a picture's caption; options of
+    a select box, data frames and alternative texts are no Markdown. Line breaks become spaces.
+    """
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>&])", r"\\\1", " ".join(str(text).split()))
 
 
 def empty_state(text: str, action: str | None = None, page: str | None = None) -> None:
@@ -108,7 +119,7 @@ def _history(_run: Run, path: str, modified: float) -> "pd.DataFrame":
     try:
         frame = _run.history()
         return frame[list(run_directory.HISTORY_COLUMNS)]
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         raise RunDamaged(f"run {_run.id} has a history.csv that is not readable; other runs are not affected") from None
 
 
@@ -126,7 +137,7 @@ def readable(chosen: list[Run]) -> list[Run]:
 
 def damaged_caption(sentence: str) -> None:
     """Show the sentence of a damaged run."""
-    st.caption(f":material/broken_image: {sentence}")
+    st.caption(f":material/broken_image: {plain(sentence)}")
 
 
 def curves(chosen: list[Run], metric: str, smoothing: float = 0.0) -> None:
@@ -207,7 +218,7 @@ def pick_run(label: str, key: str, among: list[Run]) -> Run | None:
 
 def _name(run: Run) -> str:
     started = str(run.info.get("created", ""))[:16].replace("T", " ")
-    return f"{run.recipe['id']}, seed {run.seed}, {started} ({run.id[-4:]})"
+    return f"{run.recipe.get('id')}, seed {run.seed}, {started} ({run.id[-4:]})"
 
 
 def reference_ids() -> list[str]:
@@ -240,7 +251,7 @@ def interval(row: dict[str, Any]) -> str:
     """Show the 95% interval of a row of `comparison.figures`, "" where there is none."""
     if row["test_low"] is None or row["test_high"] is None:
         return ""
-    return f"95% interval {row['test_low']:.1%} to {row['test_high']:.1%}, {row['test_count']:,} test pictures"
+    return f"95% interval {row['test_low']:.1%} to {row['test_high']:.1%}, {count(row['test_count'])} test pictures"
 
 
 def count(number: int | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape, unescape
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,8 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
     validation = _numbers(one.history[f"val_{metric}"]) if epochs else []
     told = "%{customdata[0]:X} validation, %{customdata[1]:X} training%{customdata[2]}".replace("X", hover)
     best = [" ◆ best epoch" if epoch == one.best_epoch else "" for epoch in epochs]
-    shared = {"type": "scatter", "mode": "lines", "x": epochs, "legendgroup": one.label, "name": one.label}
+    # Plotly reads a little HTML in names: those that people gave must not become it.
+    shared = {"type": "scatter", "mode": "lines", "x": epochs, "legendgroup": one.label, "name": _text(one.label)}
     silent = {"hoverinfo": "skip", "showlegend": False}
     traces: list[dict[str, Any]] = []
     if smoothing:
@@ -206,13 +208,14 @@ def accuracy_dots(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     names = _test_labels(rows)
     traces = [
         {
-            "type": "scatter", "mode": "markers+text", "x": [row["test_accuracy"]], "y": [name], "name": row["label"],
+            "type": "scatter", "mode": "markers+text", "x": [row["test_accuracy"]], "y": [name],
+            "name": _text(row["label"]),
             "text": [f"{row['test_accuracy']:.1%}"], "textposition": "top center", "cliponaxis": False,
             "marker": {"color": colour, "size": 13},
             "error_x": {"type": "data", "symmetric": False, "array": [row["test_high"] - row["test_accuracy"]],
                         "arrayminus": [row["test_accuracy"] - row["test_low"]], "color": colour, "thickness": 3,
                         "width": 7},
-            "hovertemplate": f"{row['test_accuracy']:.1%} of {row['test_count']:,} test pictures<br>95% interval "
+            "hovertemplate": f"{row['test_accuracy']:.1%}{_of(row['test_count'])}<br>95% interval "
                              f"{row['test_low']:.1%} to {row['test_high']:.1%}<extra></extra>",
             "showlegend": False,
         }
@@ -241,11 +244,11 @@ def accuracy_dots(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def accuracy_dots_alt(rows: Sequence[dict[str, Any]]) -> str:
     """State in words what `accuracy_dots` shows: every figure with its interval, highest first."""
     rows, _ = _tested(rows)
-    names = dict(zip((row["run"] for row in rows), _test_labels(rows), strict=True))
+    shown = [unescape(label.replace("<br>", ", ")) for label in _test_labels(rows)]
+    names = dict(zip((row["run"] for row in rows), shown, strict=True))
     ranked = sorted(rows, key=lambda row: -row["test_accuracy"])
     parts = [
-        f"{names[row['run']].replace('<br>', ', ')} {row['test_accuracy']:.1%} (95% interval {row['test_low']:.1%} "
-        f"to {row['test_high']:.1%})"
+        f"{names[row['run']]} {row['test_accuracy']:.1%} (95% interval {row['test_low']:.1%} to {row['test_high']:.1%})"
         for row in ranked
     ]
     return "Test accuracy, highest first: " + "; ".join(parts) + "." if parts else "No run has a test accuracy."
@@ -257,14 +260,22 @@ def _tested(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[
     tested = [
         (row, style)
         for row, style in zip(rows, styles, strict=True)
-        if None not in (row["test_accuracy"], row["test_low"])
+        if None not in (row["test_accuracy"], row["test_low"], row["test_high"])
     ]
     return [row for row, _ in tested], [style for _, style in tested]
 
 
 def _test_labels(rows: Sequence[dict[str, Any]]) -> list[str]:
     several = len({row["fingerprint"] for row in rows}) > 1
-    return [f"{row['label']}<br>on {row['dataset']}" if several else row["label"] for row in rows]
+    return [_text(row["label"]) + (f"<br>on {_text(row['dataset'])}" if several else "") for row in rows]
+
+
+def _of(pictures: int | None) -> str:
+    return "" if pictures is None else f" of {pictures:,} test pictures"
+
+
+def _text(name: str) -> str:
+    return escape(name, quote=False)
 
 
 def _numbers(column: pd.Series) -> list[float | None]:

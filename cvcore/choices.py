@@ -87,10 +87,12 @@ def limits(name: str) -> tuple[Any, Any]:
     Args:
         name: a field with both bounds, such as `epochs` or `dropout`.
     """
-    bounds = {kind: value for rule in Recipe.model_fields[name].metadata for kind, value in vars(rule).items()}
-    least, greatest = bounds.get("ge", bounds.get("gt")), bounds["le"]
-    kind = type(getattr(RECIPES["doodle-scratch"], name))
-    return kind(least), kind(greatest)
+    field = Recipe.model_fields[name]
+    bounds = {
+        kind: getattr(rule, kind) for rule in field.metadata for kind in ("ge", "gt", "le") if hasattr(rule, kind)
+    }
+    number = type(field.default)
+    return number(bounds.get("ge", bounds.get("gt"))), number(bounds["le"])
 
 
 def with_choices(recipe: Recipe, policy: AugmentationPolicy | None = None, **changes: Any) -> Recipe:

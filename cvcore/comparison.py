@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     parts = {run.id: [STRATEGY_TITLES.get(str(run.strategy), run.id)] for run in runs}
     more = (
         lambda run: run.recipe.get("id"),
-        lambda run: run.dataset.get("title") or run.dataset.get("id"),
+        _dataset_name,
         lambda run: f"seed {run.seed}",
         lambda run: "reference" if run.reference else "trained here",
         lambda run: run.id[-4:],
@@ -66,8 +67,8 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
 
 def best_epoch(run: Run, history: pd.DataFrame) -> int | None:
     """Return the epoch of the lowest val_loss: the run's own word for it, else the lowest so far, None before any."""
-    if run.metrics and run.metrics.get("best_epoch"):
-        return int(run.metrics["best_epoch"])
+    if told := number((run.metrics or {}).get("best_epoch")):
+        return int(told)
     finished = history.dropna(subset=["val_loss"]) if len(history) else history
     return int(finished.loc[finished["val_loss"].idxmin(), "epoch"]) if len(finished) else None
 
@@ -79,13 +80,18 @@ def thawed_from(run: Run, history: pd.DataFrame) -> int | None:
     learning rate, which differs between the two in every published recipe, tells first.
     """
     start = run.recipe.get("starts_from")
-    if not start or run.info.get("from_run") or not len(history):
+    if not isinstance(start, dict) or run.info.get("from_run") or not len(history):
         return None
     changed = history[history["learning_rate"] != history["learning_rate"].iloc[0]]
     if len(changed):
         return int(changed["epoch"].iloc[0])
-    following = int(start.get("epochs", 0)) + 1
+    following = int(number(start.get("epochs")) or 0) + 1
     return following if following <= len(history) else None
+
+
+def number(value: Any) -> Any:
+    """Return a finite number as it is and None for everything else, such as text in a file edited by hand."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) else None
 
 
 def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -95,7 +101,8 @@ def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
         Rows of run, label, strategy, recipe, dataset, fingerprint, seed, status, best_epoch, val_accuracy (at the
         lowest val_loss), last_val_accuracy, test_accuracy, test_low, test_high (95% Wilson interval), test_count,
         guessing (share of the largest test class), parameters, trainable, seconds (wall time,
-        all of it). None where there is no figure.
+        all of it), features_seconds (of those, the ones in which features were stored). None where there is no
+        figure, or one that is no number.
     """
     labels = run_labels(runs)
     return [_row(run, labels[run.id]) for run in runs]
@@ -103,32 +110,46 @@ def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _row(run: Run, label: str) -> dict[str, Any]:
     metrics = run.metrics or {}
-    low, high = metrics.get("test_accuracy_interval") or (None, None)
-    parameters = metrics.get("parameters") or {}
-    test = list((run.dataset.get("counts", {}).get("test") or {}).values())
-    phases = metrics.get("seconds") or {}
-    seconds = run.info.get("timings", {}).get("total") or (sum(phases.values()) if phases else None)
+    told = metrics.get("test_accuracy_interval")
+    low, high = map(number, told) if isinstance(told, list | tuple) and len(told) == 2 else (None, None)
+    parameters, phases = _dict(metrics.get("parameters")), _dict(metrics.get("seconds"))
+    test = _test_pictures(run)
+    phase_seconds = [seconds for seconds in map(number, phases.values()) if seconds is not None]
+    seconds = number(_dict(run.info.get("timings")).get("total")) or (sum(phase_seconds) if phase_seconds else None)
     return {
         "run": run.id,
         "label": label,
         "strategy": run.strategy,
-        "recipe": run.recipe.get("id"),
-        "dataset": run.dataset.get("title") or run.dataset.get("id"),
-        "fingerprint": run.dataset.get("fingerprint"),
-        "seed": run.seed,
+        "recipe": str(run.recipe.get("id")),
+        "dataset": _dataset_name(run),
+        "fingerprint": str(run.dataset.get("fingerprint")),
+        "seed": number(run.seed),
         "status": run.status,
-        "best_epoch": metrics.get("best_epoch"),
-        "val_accuracy": metrics.get("val_accuracy"),
-        "last_val_accuracy": metrics.get("last_val_accuracy"),
-        "test_accuracy": metrics.get("test_accuracy"),
+        **{name: number(metrics.get(name)) for name in ("best_epoch", "val_accuracy", "last_val_accuracy")},
+        "test_accuracy": number(metrics.get("test_accuracy")),
         "test_low": low,
         "test_high": high,
-        "test_count": metrics.get("test_count"),
+        "test_count": number(metrics.get("test_count")),
         "guessing": max(test) / sum(test) if sum(test) else None,
-        "parameters": parameters.get("total"),
-        "trainable": parameters.get("trainable"),
+        "parameters": number(parameters.get("total")),
+        "trainable": number(parameters.get("trainable")),
         "seconds": seconds if run.metrics else None,
+        "features_seconds": number(phases.get("features")),
     }
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dataset_name(run: Run) -> str:
+    return str(run.dataset.get("title") or run.dataset.get("id"))
+
+
+def _test_pictures(run: Run) -> list[int]:
+    """The pictures of each class in the test split; empty without one."""
+    counts = map(number, _dict(_dict(run.dataset.get("counts")).get("test")).values())
+    return [pictures for pictures in counts if pictures]
 
 
 def differences(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -155,11 +176,11 @@ def _flat(run: Run) -> dict[str, Any]:
 
     identity = AugmentationPolicy().model_dump(mode="json")
     recipe = run.recipe
-    flat: dict[str, Any] = {"dataset": run.dataset.get("title") or run.dataset.get("id"), "seed": run.seed}
+    flat: dict[str, Any] = {"dataset": _dataset_name(run), "seed": run.seed}
     for name, value in recipe.items():
         if name in _NAMES_ONLY or name == "dataset":
             continue
-        if name == "augmentation":
+        if name == "augmentation" and isinstance(value, dict | None):
             flat.update({f"augmentation.{key}": part for key, part in {**identity, **(value or {})}.items()})
         elif name == "starts_from" and isinstance(value, dict):
             flat["starts_from"] = value.get("id")
@@ -189,16 +210,21 @@ def cautions(runs: Sequence[Run]) -> list[str]:
     sentences = []
     datasets: dict[str, str] = {}
     for run in runs:
-        datasets[str(run.dataset.get("fingerprint"))] = str(run.dataset.get("title") or run.dataset.get("id"))
+        datasets[str(run.dataset.get("fingerprint"))] = _dataset_name(run)
     if len(datasets) > 1:
         names = sorted(set(datasets.values()))
         what = ", ".join(names) if len(names) > 1 else f"{names[0]}, whose pictures or splits changed between them"
         sentences.append(f"These runs are on different pictures ({what}): their accuracies do not compare directly.")
     labels = run_labels(runs)
-    without = [labels[run.id] for run in runs if run.metrics and run.metrics.get("test_accuracy") is None]
+    without = [labels[run.id] for run in runs if not _test_pictures(run)]
     if without:
         sentences.append(f"No test split, so no test accuracy: {', '.join(without)}.")
-    unfinished = [f"{labels[run.id]} ({run.status})" for run in runs if run.status not in ("done", "damaged")]
+    unfinished = [run for run in runs if run.status not in ("done", "damaged")]
     if unfinished:
-        sentences.append(f"Not finished, so their figures are missing or may still change: {', '.join(unfinished)}.")
+        names = [f"{labels[run.id]} ({run.status})" for run in unfinished]
+        sentences.append(f"Not finished, so their figures are missing or may still change: {', '.join(names)}.")
+    untested = [run for run in unfinished if _test_pictures(run) and _row(run, "")["test_accuracy"] is None]
+    if untested:
+        names = [labels[run.id] for run in untested]
+        sentences.append(f"The test set is used once, at the end, and so not yet by: {', '.join(names)}.")
     return sentences

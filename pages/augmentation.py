@@ -85,9 +85,8 @@ with shell.error_box():
 
         with st.container(horizontal=True, vertical_alignment="bottom"):
             original = st.container(width=72)
-            sources = {row["id"]: row["source"] for row in reversed(known_datasets()) if row["available"]}
-            dataset_id = st.selectbox("Dataset", sources, list(sources).index("doodle-pets"), **bound("dataset"))
-            pictures = some_pictures(sources[dataset_id])
+            sources = {row["name"]: row["source"] for row in known_datasets() if row["available"]}
+            pictures = some_pictures(sources[st.selectbox("Dataset", sources, **bound("dataset"))])
             chosen = st.selectbox("Picture", pictures, **bound("picture"))
             seed = st.number_input("Seed", 0, 999, 0, **bound("seed"))
         square = Image.fromarray(resize(load_picture(pictures[chosen]), SIDE, "bilinear", antialias=True))

@@ -9,20 +9,21 @@ shell.navigation()
 SMOOTHING = ("off", "0.3", "0.5", "0.7", "0.8", "0.9", "0.95")
 COLUMNS = {
     "label": st.column_config.TextColumn("Run", pinned=True),
-    "dataset": "Dataset",
+    "dataset": st.column_config.TextColumn("Dataset", width=140),
     "seed": st.column_config.NumberColumn("Seed", format="%d"),
     "best_epoch": st.column_config.NumberColumn("Best epoch", help="The epoch with the lowest validation loss."),
     "val_accuracy": st.column_config.NumberColumn(
-        "Validation, best epoch", format="%.1f%%", help="Validation accuracy at the lowest validation loss."
+        "Validation", format="%.1f%%", help="Validation accuracy at the best epoch, the one of the lowest loss."
     ),
-    "last_val_accuracy": st.column_config.NumberColumn("Validation, last epoch", format="%.1f%%"),
-    "test_accuracy": st.column_config.NumberColumn("Test accuracy", format="%.1f%%"),
+    "last_val_accuracy": st.column_config.NumberColumn(
+        "Last validation", format="%.1f%%", help="Validation accuracy at the last epoch."
+    ),
+    "test_accuracy": st.column_config.NumberColumn("Test", format="%.1f%%", help="Test accuracy."),
     "interval": st.column_config.TextColumn("95% interval", help="Wilson interval of the test accuracy."),
     "parameters": st.column_config.NumberColumn("Parameters", format="localized"),
     "trainable": st.column_config.NumberColumn("Trained", format="localized", help="Parameters that were trained."),
     "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
     "status": "Status",
-    "run": "Run id",
 }
 
 st.title("Compare runs")
@@ -46,7 +47,7 @@ with shell.error_box():
         shell.empty_state("Choose one or more runs above.")
         st.stop()
     for sentence in comparison.cautions(picked):
-        st.caption(f":orange[:material/warning:] {sentence}")
+        st.caption(f":orange[:material/warning:] {shell.plain(sentence)}")
 
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         metric = st.segmented_control(
@@ -77,11 +78,15 @@ with shell.error_box():
         "" if row["test_low"] is None else f"{row['test_low']:.1%} to {row['test_high']:.1%}" for row in rows
     ]
     shares = ["val_accuracy", "last_val_accuracy", "test_accuracy"]
+    several = table["dataset"].nunique() > 1
     st.dataframe(
-        table.assign(**{name: table[name].astype("float64") * 100 for name in shares})[list(COLUMNS)],
-        column_config=COLUMNS, hide_index=True, placeholder="–",
+        table.assign(**{name: table[name].astype("float64") * 100 for name in shares})[[*COLUMNS, "run"]],
+        column_config=COLUMNS, column_order=[name for name in COLUMNS if several or name != "dataset"],
+        hide_index=True, placeholder="–",
         alt="The figures of each chosen run, as in its own files.",
     )  # fmt: skip
+    ids = ", ".join(f"{shell.plain(row['label'])} `{row['run']}`" for row in rows)
+    st.caption(("" if several else f"All on {shell.plain(rows[0]['dataset'])}. ") + f"Run ids: {ids}.")
     st.download_button(
         "Download as CSV", table.drop(columns="interval").to_csv(index=False), "runs.csv", "text/csv",
         icon=":material/download:", on_click="ignore",
@@ -90,7 +95,8 @@ with shell.error_box():
     st.subheader("What differs", anchor=False)
     differing = comparison.differences(picked)
     if differing:
-        labels = {run.id: row["label"] for run, row in zip(picked, rows, strict=True)}
+        differing = [{name: shell.plain(value) for name, value in setting.items()} for setting in differing]
+        labels = {run.id: shell.plain(row["label"]) for run, row in zip(picked, rows, strict=True)}
         st.table(pd.DataFrame(differing).rename(columns=labels).set_index("setting"))
         st.caption("Only the settings that differ between the chosen runs; all others are the same.")
     else:

@@ -3,7 +3,8 @@ import streamlit as st
 import dataset_panels
 import shell
 from cvcore.datasets import known_datasets, report
-from dataset_panels import bound, plain
+from dataset_panels import bound
+from shell import plain
 
 shell.navigation()
 
@@ -14,17 +15,18 @@ st.title("Dataset")
 with shell.error_box():
     choose, add = st.columns([3, 2], vertical_alignment="bottom")
     with add.popover("Add your own pictures", icon=":material/upload:", width="stretch"):
-        added = dataset_panels.add_pictures()
+        dataset_panels.add_pictures()
     rows = {row["name"]: row for row in known_datasets()}
-    if added is not None:
-        st.session_state["dataset_name"] = next(
-            name for name, row in rows.items() if row["fingerprint"] == added.fingerprint
-        )
+    if added := st.session_state.pop("dataset_added", None):
+        st.session_state["dataset_name"] = next(name for name, row in rows.items() if row["fingerprint"] == added)
     row = rows[choose.selectbox("Pictures from", list(rows), **bound("name"))]
     if not row["available"]:
         dataset_panels.not_here(row)
         st.stop()
 
+    if row["upload"]:
+        with add:
+            dataset_panels.remove_pictures(row)
     dataset = shell.dataset(row["source"])
     found = report(dataset)
     with st.container(border=True):

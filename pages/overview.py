@@ -36,7 +36,7 @@ with shell.error_box():
             st.markdown(WHAT[strategy])
             st.caption(COSTS[strategy])
             if row is None:
-                st.caption("No reference run of this strategy is here, so there are no figures to show.")
+                st.caption("No recorded reference run of this strategy is here, so there are no figures to show.")
                 continue
             with st.container(horizontal=True):
                 st.metric("Test accuracy", shell.percent(row["test_accuracy"]), help=shell.interval(row))
@@ -52,10 +52,16 @@ with shell.error_box():
 
     if rows:
         tested = next(iter(rows.values()))
+        stored = [
+            f"{STRATEGY_TITLES[strategy]} {shell.duration(row['features_seconds'])}"
+            for strategy, row in rows.items()
+            if row["features_seconds"] is not None
+        ]
         st.caption(
-            f"Figures are read from the reference runs that ship with this project: {tested['dataset']}, "
-            f"{shell.count(tested['test_count'])} of them for the test. "
-            "Training time includes what a strategy needs once, such as storing features."
+            f"Figures are read from the recorded reference runs that ship with this project: "
+            f"{shell.plain(tested['dataset'])}, {shell.count(tested['test_count'])} of them for the test. "
+            "Training time runs from the run's start to the end of its test"
+            + (f"; storing features is part of it ({', '.join(stored)})." if stored else ".")
         )
 
 st.subheader("Next", anchor=False)

@@ -99,8 +99,12 @@ with shell.error_box(), st.container(border=True):
 
 st.subheader("Runs", anchor=False)
 with shell.error_box():
-    run = shell.pick_run("Run", "train_run", [run for run in shell.runs() if run.status != "damaged"])
+    runs = shell.runs()
+    run = shell.pick_run("Run", "train_run", [run for run in runs if run.status != "damaged"])
     if run is None:
         shell.empty_state("No run yet: launch one above, and it appears here with its progress and curves.")
     else:
         run_panel.run_panel(run)
+    for damaged in runs:
+        if damaged.status == "damaged":
+            shell.damaged_caption(str(damaged.error))

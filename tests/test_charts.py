@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -171,7 +172,8 @@ def test_handmade_intervals_are_the_wilson_intervals():
 
 def test_runs_without_a_test_split_are_left_out_of_the_dots_and_named(tmp_path):
     write_run(tmp_path, "doodle-features")
-    write_run(tmp_path, "doodle-scratch", tested=False)
+    counts = {split: DATASET["counts"][split] for split in ("train", "validation")}
+    write_run(tmp_path, "doodle-scratch", tested=False, dataset={**DATASET, "counts": counts})
     assert [trace["name"] for trace in charts.accuracy_dots(rows_of(tmp_path))["data"]] == ["Features"]
     assert comparison.cautions(list_runs(tmp_path)) == ["No test split, so no test accuracy: From scratch."]
 
@@ -263,3 +265,64 @@ def test_seconds_are_the_whole_wall_time_or_else_the_sum_of_the_phases(tmp_path)
     whole = load_run(write_run(tmp_path, epochs=6, timings={"total": 20.25}), tmp_path)
     parts = load_run(write_run(tmp_path, epochs=6, timings={}), tmp_path)
     assert [row["seconds"] for row in comparison.figures([whole, parts])] == [20.25, 1.5 + 15.0]
+
+
+@pytest.mark.parametrize("status", ["running", "stopped"])
+def test_an_unfinished_run_on_pictures_with_a_test_split_is_not_said_to_lack_one(tmp_path, status):
+    write_run(tmp_path, "doodle-features")
+    unfinished = write_run(tmp_path, "doodle-scratch", status=status)
+    (tmp_path / unfinished / "metrics.json").write_text('{"best_epoch": 4, "test_accuracy": null}')
+    runs = [replace(run, status=status) if run.id == unfinished else run for run in list_runs(tmp_path)]
+    assert comparison.cautions(runs) == [
+        f"Not finished, so their figures are missing or may still change: From scratch ({status}).",
+        "The test set is used once, at the end, and so not yet by: From scratch.",
+    ]
+
+
+ODD_FIGURES = {
+    "an interval of one number": {"test_accuracy_interval": [0.7]},
+    "accuracies as text": {"test_accuracy": "high", "val_accuracy": "0.7", "last_val_accuracy": [1]},
+    "figures that are not finite": {"best_epoch": float("nan"), "test_accuracy": float("inf")},
+    "no number of test pictures": {"test_count": None},
+    "lists for groups": {"parameters": [1, 2], "seconds": [3.0]},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_FIGURES.values(), ids=ODD_FIGURES)
+def test_odd_figures_of_a_run_become_missing_ones_and_are_drawn(tmp_path, odd):
+    run = load_run(write_run(tmp_path), tmp_path)
+    rows = comparison.figures([replace(run, metrics={**run.metrics, **odd})])
+    json.dumps(rows, allow_nan=False)
+    charts.accuracy_dots(rows)
+    charts.accuracy_dots_alt(rows)
+    assert comparison.best_epoch(replace(run, metrics={**run.metrics, **odd}), run.history()) == 4
+
+
+def test_a_run_of_another_version_or_edited_by_hand_can_still_be_compared(tmp_path):
+    usual, other = (load_run(write_run(tmp_path, seed=seed), tmp_path) for seed in (1, 2))
+    recipe = {**other.recipe, "starts_from": "doodle-features", "augmentation": [10], "warmup": {"epochs": 2}}
+    dataset = {**DATASET, "counts": [1, 2], "title": ["pets"]}
+    odd = replace(other, info={**other.info, "recipe": recipe, "dataset": dataset, "timings": [], "seed": "two"})
+    row = comparison.figures([usual, odd])[1]
+    assert (row["seed"], row["guessing"], row["seconds"]) == (None, None, 16.5)
+    rows = {row["setting"]: row[odd.id] for row in comparison.differences([usual, odd])}
+    assert rows["augmentation"] == "10" and rows["warmup"] == "{'epochs': 2}"
+    assert comparison.cautions([usual, odd])
+    assert comparison.thawed_from(odd, odd.history()) is None
+
+
+def test_names_that_people_gave_do_not_become_html_in_a_chart(tmp_path):
+    name = "<a href='http://x'>pets</a> & co"
+    write_run(tmp_path, "doodle-features")
+    write_run(tmp_path, "doodle-scratch", dataset={**DATASET, "fingerprint": "e" * 64, "title": name})
+    rows = rows_of(tmp_path)
+    assert charts.accuracy_dots(rows)["data"][0]["y"] == [
+        "From scratch<br>on &lt;a href='http://x'&gt;pets&lt;/a&gt; &amp; co"
+    ]
+    assert name in charts.accuracy_dots_alt(rows)
+    drawn = charts.curves([charts.Series(name, "features", HISTORY)])
+    assert all("<a" not in trace["name"] for trace in drawn["data"])
+
+
+def test_storing_features_is_told_from_the_run_s_own_file(tmp_path):
+    assert comparison.figures([load_run(write_run(tmp_path), tmp_path)])[0]["features_seconds"] == 1.5

@@ -78,3 +78,12 @@ def test_only_finished_features_runs_with_a_model_on_the_same_pictures_can_be_co
     found = choices.runs_to_continue(get_recipe("doodle-finetune"), list_runs(tmp_path), DATASET["fingerprint"])
     assert [run.id for run in found] == [good]
     assert choices.runs_to_continue(get_recipe("doodle-scratch"), list_runs(tmp_path), DATASET["fingerprint"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("epochs", (1, 1000)), ("batch_size", (1, 4096)), ("learning_rate", (0.0, 10.0)), ("dropout", (0.0, 0.9))],
+)
+def test_limits_of_a_setting_are_those_of_the_recipe(name, expected):
+    assert choices.limits(name) == expected
+    assert [type(limit) for limit in choices.limits(name)] == [type(limit) for limit in expected]
