@@ -58,5 +58,6 @@ reference-runs: setup
 doodle-base: setup
 	$(BIN)/python -m tools.train_doodle_base
 
+# Not all of .cache: uploads and weights files in it cannot be made again.
 clean:
-	rm -rf $(VENV) .venv-gpu .cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-gpu .cache/datasets .cache/pixels .cache/features .mypy_cache .ruff_cache .pytest_cache

@@ -10,8 +10,17 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import shell
-from cvcore.datasets import DOWNLOADS, Dataset, Picture, add_upload, download, remove_upload
-from cvcore.datasets import load_picture, resize, thumbnail
+from cvcore.datasets import (
+    DOWNLOADS,
+    Dataset,
+    Picture,
+    add_upload,
+    download,
+    load_picture,
+    remove_upload,
+    resize,
+    thumbnail,
+)
 from cvcore.datasets.pictures import MAX_PIXELS
 from cvcore.errors import DatasetError
 from shell import plain

@@ -65,7 +65,7 @@ def datasets(to_json: bool) -> None:
     """List the datasets by name and say which are here."""
     from cvcore.datasets import known_datasets
 
-    show(known_datasets(), to_json, lambda rows: table(rows, ["id", "kind", "available", "title"]))
+    show(known_datasets(everything=True), to_json, lambda rows: table(rows, ["id", "kind", "available", "title"]))
 
 
 @main.command()

@@ -19,7 +19,11 @@ def runs_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder of everything that can be made again: `CVCORE_CACHE`, default `.cache/` beside the project."""
+    """The cache folder: `CVCORE_CACHE`, default `.cache/` beside the project.
+
+    Drawn and unpacked datasets, decoded pictures and features can be made again; uploads and weights files are there
+    too, and deleting those loses them.
+    """
     folder = _folder("CVCORE_CACHE", PROJECT / ".cache")
     assert folder is not None
     return folder

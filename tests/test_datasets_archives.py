@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from handmade_pictures import SPLIT_COUNTS, encoded, gradient, write_classes
 
-from cvcore.datasets import add_upload, archives, catalogue, open_dataset
+from cvcore.datasets import add_upload, archives, catalogue, open_dataset, uploads
 from cvcore.datasets.archives import LOCAL, Limits, unpack
 from cvcore.errors import DatasetError
 
@@ -318,7 +318,7 @@ def test_upload_names_lead_nowhere(tmp_path, cache, name):
 
 
 def test_upload_over_the_limit_is_refused_while_it_arrives(cache, monkeypatch):
-    monkeypatch.setattr(catalogue, "UPLOAD", Limits(3_000_000, 10**9, 100))
+    monkeypatch.setattr(uploads, "UPLOAD", Limits(3_000_000, 10**9, 100))
     read = []
 
     class Endless:
@@ -356,7 +356,7 @@ def test_what_a_killed_process_left_is_removed_from_the_cache_after_a_day(tmp_pa
 def test_uploads_together_have_a_limit(tmp_path, cache, monkeypatch):
     data = zip_of(tmp_path / "set.zip", pictures()).read_bytes()
     add_upload("one.zip", io.BytesIO(data))
-    monkeypatch.setattr(catalogue, "MAX_UPLOADS_BYTES", 10)
+    monkeypatch.setattr(uploads, "MAX_UPLOADS_BYTES", 10)
     with pytest.raises(DatasetError, match="The uploads kept here take"):
         add_upload("two.zip", io.BytesIO(data))
 

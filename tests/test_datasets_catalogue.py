@@ -59,7 +59,7 @@ def test_known_datasets_of_one_id_have_different_names(tmp_path, data):
     two = open_dataset(write_classes(tmp_path / "two" / "pets", SPLIT_COUNTS, start=50))
     doodles_by_another = open_dataset(write_classes(tmp_path / "doodle-pets", SPLIT_COUNTS, start=90))
     (data / "pets.zip").write_bytes(b"")
-    names = [row["name"] for row in known_datasets()]
+    names = [row["name"] for row in known_datasets(everything=True)]
     assert names[:3] == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full"]
     assert sorted(names[3:]) == sorted(
         [
@@ -81,7 +81,7 @@ def test_find_says_that_the_pictures_have_changed(tmp_path):
 def test_find_says_that_the_folder_is_gone(tmp_path):
     first = open_dataset(write_classes(tmp_path / "pets", SPLIT_COUNTS))
     shutil.rmtree(tmp_path / "pets")
-    with pytest.raises(DatasetError, match="'pets' cannot be opened again: No dataset, folder or zip named"):
+    with pytest.raises(DatasetError, match="'pets' cannot be opened again: its folder or zip is no longer where"):
         find_dataset("pets", first.fingerprint)
     with pytest.raises(DatasetError, match=r"cannot be opened again: .* not downloaded yet"):
         find_dataset("cats-and-dogs-filtered", "abcdef")
@@ -106,7 +106,7 @@ def test_damaged_index_entries_are_passed_over(tmp_path, cache):
     (index / "list.json").write_text("[]")
     (index / "other.json").write_text(json.dumps({"id": 3}))
     assert find_dataset("pets", first.fingerprint) == first
-    assert [entry["id"] for entry in known_datasets()].count("pets") == 1
+    assert [entry["id"] for entry in known_datasets(everything=True)].count("pets") == 1
 
 
 def test_known_datasets_before_anything_was_opened(cache):
@@ -127,12 +127,12 @@ def test_known_datasets_shows_a_changed_folder_once(tmp_path):
     open_dataset(root)
     gradient(seed=90).save(root / "train/cats/0.jpg")
     latest = open_dataset(root)
-    rows = [row for row in known_datasets() if row["id"] == "pets"]
+    rows = [row for row in known_datasets(everything=True) if row["id"] == "pets"]
     assert [(row["kind"], row["available"], row["fingerprint"]) for row in rows] == [
         ("folder", True, latest.fingerprint)
     ]
     shutil.rmtree(root)
-    assert [row["available"] for row in known_datasets() if row["id"] == "pets"] == [False]
+    assert [row["available"] for row in known_datasets(everything=True) if row["id"] == "pets"] == [False]
 
 
 def test_download_that_is_not_here_says_where_to_put_it():

@@ -43,7 +43,7 @@ def png_claiming(width: int, height: int) -> bytes:
         (b"these are words, not pixels", "not a picture in a known format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture in a known format"),
         (png_claiming(30_000, 30_000), "too many pixels"),
-        (png_claiming(8_000, 7_000), "too many pixels (8000 x 7000, limit 50 million)"),
+        (png_claiming(8_000, 7_000), "too many pixels (8000 x 7000, limit 25 million)"),
         (png_claiming(20, 20), "truncated file"),
         (b"x" * (MAX_PICTURE_BYTES + 1), "file too large"),
     ],

@@ -31,6 +31,7 @@ Progress = Callable[[int, int], None]
 MAX_RATIO = 200  # of the whole archive; deflate reaches 1,032, pictures are about 1
 RATIO_FROM_BYTES = 50_000_000  # small archives may be as repetitive as they like
 CHUNK = 1 << 18
+_END, _END_64, _LOCATOR, _ENTRY = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"PK\x01\x02"
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ def unpack(archive: Path, limits: Limits = LOCAL, progress: Progress | None = No
         raise DatasetError(
             f"A zip may be at most {limits.archive_bytes // 10**6} MB; {archive.name} is {status.st_size / 1e6:.0f} MB."
         )
-    key = hashlib.sha256(f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}".encode()).hexdigest()[:24]
-    memo = dataset_cache() / "zips" / f"{key}.json"
+    memo = _memo(archive, status)
     sha256 = _remembered(memo)
     if sha256 is None:
-        sha256 = file_sha256(archive)
+        try:
+            sha256 = file_sha256(archive)
+        except OSError as error:
+            raise DatasetError(f"{archive.name} cannot be read: {error.strerror or error}.") from error
     target = unpacked_folder(sha256)
     if not (target / "zip.json").is_file():
         if target.is_dir():  # an older, damaged cache
@@ -108,10 +111,23 @@ def unpacked_folder(sha256: str) -> Path:
     return dataset_cache() / f"zip-{sha256[:24]}"
 
 
+def known_sha256(archive: Path) -> str | None:
+    """The SHA-256 of a zip that was unpacked here before and has not changed since; None of any other."""
+    try:
+        return _remembered(_memo(archive, archive.stat()))
+    except OSError:
+        return None
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _memo(archive: Path, status: os.stat_result) -> Path:
+    key = hashlib.sha256(f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}".encode()).hexdigest()[:24]
+    return dataset_cache() / "zips" / f"{key}.json"
 
 
 def _remembered(memo: Path) -> str | None:
@@ -137,24 +153,45 @@ def _extract(archive: Path, folder: Path, limits: Limits, progress: Progress | N
 
 
 def _check_directory_size(stream: BinaryIO, name: str, limits: Limits) -> None:
-    """Read the end record alone: `zipfile` would read a directory of millions of entries into memory."""
-    stream.seek(0, os.SEEK_END)
-    size = stream.tell()
+    """Find the directory as `zipfile` does and count its entries, which it would read into memory without a limit.
+
+    The numbers of entries that the end records declare are not looked at: `zipfile` reads as many as there are.
+    """
+    size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - 65_557))
     tail = stream.read()
-    at = tail.rfind(b"PK\x05\x06")
+    at = len(tail) - 22
+    if at < 0 or tail[at : at + 4] != _END or tail[-2:] != b"\0\0":  # a comment follows
+        at = tail.rfind(_END)
     if at < 0 or len(tail) < at + 22:
         raise DatasetError(f"{name} is not a zip archive; a dataset is a folder or a .zip of one.")
-    count, directory = struct.unpack("<HI", tail[at + 10 : at + 16])
+    directory = struct.unpack("<I", tail[at + 12 : at + 16])[0]
+    end = size - len(tail) + at
     locator = tail[at - 20 : at] if at >= 20 else b""
-    if locator[:4] == b"PK\x06\x07":
-        stream.seek(max(0, min(size, struct.unpack("<Q", locator[8:16])[0])))
+    if locator[:4] == _LOCATOR:
+        # `zipfile` reads the record right before the locator, whatever place the locator names
+        end -= 20 + 56
+        stream.seek(max(0, end))
         record = stream.read(56)
-        if record[:4] == b"PK\x06\x06" and len(record) == 56:
-            count, directory = struct.unpack("<QQ", record[32:48])
+        if end < 0 or record[:4] != _END_64 or struct.unpack("<Q", locator[8:16])[0] != end:
+            raise DatasetError(f"{name} is not a readable zip archive (its end records disagree); make it anew.")
+        directory = struct.unpack("<Q", record[40:48])[0]
+    too_many = DatasetError(f"A zip may hold at most {limits.members:,} files; {name} has more.")
+    if directory > limits.members * 400:
+        raise too_many
+    stream.seek(max(0, end - directory))
+    if _entries(stream.read(directory), limits.members + 1) > limits.members:
+        raise too_many
     stream.seek(0)
-    if count > limits.members or directory > limits.members * 400:
-        raise DatasetError(f"A zip may hold at most {limits.members:,} files; {name} has more.")
+
+
+def _entries(directory: bytes, most: int) -> int:
+    """Count the entries of a zip's directory, up to `most`."""
+    at = count = 0
+    while count < most and directory[at : at + 4] == _ENTRY and at + 46 <= len(directory):
+        at += 46 + sum(struct.unpack("<HHH", directory[at + 28 : at + 34]))
+        count += 1
+    return count
 
 
 def _members(

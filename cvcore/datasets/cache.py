@@ -17,8 +17,13 @@ _FORGOTTEN_SECONDS = 24 * 3600.0
 
 
 def dataset_cache() -> Path:
-    """The folder of unpacked archives, drawings, health and index; not made here."""
+    """The folder of unpacked archives, drawings, health and index, all of which can be made again; not made here."""
     return cache_folder() / "datasets"
+
+
+def uploads_folder() -> Path:
+    """The folder of zips that browsers sent, which cannot be made again; not made here."""
+    return cache_folder() / "uploads"
 
 
 @contextlib.contextmanager

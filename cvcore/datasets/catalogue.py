@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from cvcore.datasets.archives import LOCAL, UPLOAD, Limits, unpack, unpacked_folder
-from cvcore.datasets.cache import dataset_cache, new_folder, writing
+from cvcore.datasets.archives import LOCAL, unpack
+from cvcore.datasets.cache import dataset_cache, new_folder, uploads_folder, writing
 from cvcore.datasets.dataset import Dataset
 from cvcore.datasets.downloads import DOWNLOADS, Download, downloaded_file
 from cvcore.datasets.index import remember, remembered
-from cvcore.datasets.opening import build
+from cvcore.datasets.opening import build, open_path, slug
+from cvcore.datasets.uploads import uploads
 from cvcore.errors import DatasetError
-from cvcore.settings import cache_folder, data_folder
+from cvcore.settings import data_folder
 
 Progress = Callable[[int, int], None]
 DOODLES = "doodle-pets"
 _DOODLE_ID = re.compile(r"doodle-pets(?:-([0-9]{1,9}))?")
-MAX_UPLOADS_BYTES = 4_000_000_000
 
 
 def open_dataset(
@@ -50,16 +47,20 @@ def open_dataset(
         if source in DOWNLOADS:
             return _open_download(DOWNLOADS[source], seed, progress)
     path = _resolved(source, within)
-    return _open_path(path, seed, progress)
+    return open_path(path, seed, progress)
 
 
-def find_dataset(id: str, fingerprint: str) -> Dataset:
+def find_dataset(id: str, fingerprint: str, progress: Progress | None = None) -> Dataset:
     """Open again the dataset that was opened under this id with this fingerprint.
 
-    Looks among the datasets opened here, then in the catalogue, then for a folder or zip of that name in CVCORE_DATA.
+    Looks among the datasets opened here, then in the catalogue, then for an upload, folder or zip of that name.
+
+    Args:
+        id, fingerprint: of the dataset.
+        progress: as for `open_dataset`; what it raises ends the search, and nothing half-made stays behind.
 
     Raises:
-        DatasetError: it is not here, or its pictures have changed.
+        DatasetError: it is not here, or its pictures have changed; no path of this machine is in the sentence.
     """
     sources: list[tuple[str, int]] = []
     for entry in remembered():
@@ -67,12 +68,19 @@ def find_dataset(id: str, fingerprint: str) -> Dataset:
             sources.append((entry["source"], entry["seed"]))
     if _DOODLE_ID.fullmatch(id) or id in DOWNLOADS:
         sources.append((id, 0))
-    sources += [(str(path), 0) for path in data_choices() if slug(path.stem if _is_zip(path) else path.name) == id]
+    inside = [*uploads(), *data_choices()]
+    sources += [(str(path), 0) for path in inside if slug(path.stem if _is_zip(path) else path.name) == id]
     changed = any(entry["id"] == id and entry["fingerprint"] != fingerprint for entry in remembered())
     problem: DatasetError | None = None
     for source, seed in dict.fromkeys(sources):
         try:
-            dataset = open_dataset(source, seed)
+            path = Path(source)
+            if not path.is_absolute():
+                dataset = open_dataset(source, seed, progress)
+            elif path.exists():
+                dataset = open_path(path, seed, progress)
+            else:
+                raise DatasetError("its folder or zip is no longer where it was; put it back or add it again.")
         except DatasetError as error:
             problem = problem or error
             continue
@@ -88,15 +96,18 @@ def find_dataset(id: str, fingerprint: str) -> Dataset:
     raise DatasetError(f"No dataset {id!r} with fingerprint {fingerprint[:12]} here; open its folder or zip once.")
 
 
-def known_datasets() -> list[dict[str, Any]]:
-    """List the catalogue, every dataset opened here, and the folders and zips directly below CVCORE_DATA.
+def known_datasets(everything: bool = False) -> list[dict[str, Any]]:
+    """List the catalogue, drawings, uploads, and the folders and zips below CVCORE_DATA: what a browser may name.
+
+    Args:
+        everything: list also what was opened from elsewhere on this machine, as the command line does. Default False.
 
     Returns:
-        Dicts {id, name, title, kind, available, source, fingerprint, bytes}: name is the id, or more where two
-        share an id; kind is "drawn", "folder", "zip" or "download"; fingerprint is None for one never opened; bytes is
-        the published size of a download where there is one.
+        Dicts {id, name, title, kind, upload, available, source, fingerprint, bytes}: name is the id, or more where two
+        share an id; kind is "drawn", "folder", "zip" or "download"; upload says whether a browser sent it;
+        fingerprint is None for one never opened; bytes is the published size of a download where there is one.
     """
-    entries = remembered()
+    entries = [entry for entry in remembered() if everything or _may_be_listed(entry)]
     found: list[dict[str, Any]] = []
     opened = {entry["source"]: entry for entry in reversed(entries)}
     fixed: list[tuple[str, str, str, bool, int | None]] = [(DOODLES, "Doodle pets (drawings)", "drawn", True, None)]
@@ -117,11 +128,23 @@ def known_datasets() -> list[dict[str, Any]]:
         available = entry["kind"] == "drawn" or Path(entry["source"]).exists()
         found.append(_row(entry["id"], entry["title"], entry["kind"], available, entry["source"], entry["fingerprint"]))
     archives = {item.file_name for item in DOWNLOADS.values()}
-    for path in data_choices():
-        if str(path) not in sources and path.name not in archives:
+    for path in [*uploads(), *data_choices()]:
+        if str(path) not in sources and (path.name not in archives or _is_upload(str(path))):
             name, kind = (path.stem, "zip") if _is_zip(path) else (path.name, "folder")
             found.append(_row(slug(name), name, kind, True, str(path), None))
     return _named(found, 1 + len(DOWNLOADS))
+
+
+def _may_be_listed(entry: dict[str, Any]) -> bool:
+    """Whether a browser may name this dataset: what was opened from elsewhere is its owner's."""
+    if entry["kind"] in ("drawn", "download") or _is_upload(entry["source"]):
+        return True
+    shared = data_folder()
+    return shared is not None and shared in Path(entry["source"]).parents
+
+
+def _is_upload(source: str) -> bool:
+    return uploads_folder() in Path(source).parents
 
 
 def data_choices() -> list[Path]:
@@ -133,62 +156,11 @@ def data_choices() -> list[Path]:
     return [path for path in inside if path.resolve().is_relative_to(folder) and (path.is_dir() or _is_zip(path))]
 
 
-def add_upload(file_name: str, data: BinaryIO, progress: Progress | None = None) -> Dataset:
-    """Keep a zip from a browser and open it, under the limits `archives.UPLOAD`.
-
-    Args:
-        file_name: as the browser names it; only its last part is used.
-        data: a binary stream, read once.
-        progress: as for `open_dataset`.
-
-    Raises:
-        DatasetError: too large, not a usable zip; nothing is then kept.
-    """
-    uploads = cache_folder() / "uploads"
-    stem = re.sub(r"[^\w .()-]", "_", Path(file_name.replace("\\", "/")).stem).strip(" .")[:60] or "upload"
-    with writing("The upload"):
-        uploads.mkdir(parents=True, exist_ok=True)
-        kept = sum(path.stat().st_size for path in uploads.glob("*/*.zip"))
-        if kept > MAX_UPLOADS_BYTES:
-            raise DatasetError(
-                f"The uploads kept here take {kept / 1e9:.1f} GB already (limit {MAX_UPLOADS_BYTES / 1e9:g}); "
-                "delete some from the uploads folder of the cache."
-            )
-        with tempfile.NamedTemporaryFile(dir=uploads, prefix=".upload-") as stream:
-            digest = hashlib.sha256()
-            while chunk := data.read(1 << 20):
-                stream.write(chunk)
-                digest.update(chunk)
-                if stream.tell() > UPLOAD.archive_bytes:
-                    raise DatasetError(
-                        f"An upload may be at most {UPLOAD.archive_bytes // 10**6} MB; this one is larger."
-                    )
-            stream.flush()
-            if not zipfile.is_zipfile(stream.name):
-                raise DatasetError(f"An upload must be a zip archive; {stem!r} is not one.")
-            target = uploads / digest.hexdigest()[:24]
-            if not target.is_dir():
-                with new_folder(target) as folder:
-                    shutil.copyfile(stream.name, folder / f"{stem}.zip")
-    archive = next(iter(sorted(target.glob("*.zip"))))
-    try:
-        return _open_path(archive, 0, progress, limits=UPLOAD)
-    except DatasetError:
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.rmtree(unpacked_folder(digest.hexdigest()), ignore_errors=True)
-        raise
-
-
-def slug(name: str) -> str:
-    """A name as an id: [a-z0-9-]{1,40}; "dataset" when nothing of it is left."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "dataset"
-
-
 def _row(
     id: str, title: str, kind: str, available: bool, source: str, fingerprint: str | None, size: int | None = None
 ) -> dict[str, Any]:
-    row = {"id": id, "title": title, "kind": kind, "available": available, "source": source}
-    return {**row, "fingerprint": fingerprint, "bytes": size}
+    row = {"id": id, "title": title, "kind": kind, "upload": _is_upload(source), "available": available}
+    return {**row, "source": source, "fingerprint": fingerprint, "bytes": size}
 
 
 def _named(rows: list[dict[str, Any]], fixed: int) -> list[dict[str, Any]]:
@@ -223,28 +195,6 @@ def _resolved(source: str | Path, within: Path | None) -> Path:
         known = ", ".join([DOODLES, *DOWNLOADS])
         raise DatasetError(f"No dataset, folder or zip named {shown[:200]!r}; known datasets: {known}.")
     return resolved
-
-
-def _open_path(path: Path, seed: int, progress: Progress | None, limits: Limits = LOCAL) -> Dataset:
-    if path.is_dir():
-        # the same rule for the command line and the browser: one folder, one fingerprint
-        shared = data_folder()
-        within = shared if shared is not None and path.is_relative_to(shared) else None
-        dataset = build(path, slug(path.name), path.name, seed=seed, progress=progress, within=within)
-        remember(dataset, str(path), "folder")
-        return dataset
-    unpacked = unpack(path, limits, progress)
-    dataset = build(
-        unpacked.folder,
-        slug(path.stem),
-        path.stem,
-        seed=seed,
-        progress=progress,
-        problems=unpacked.problems,
-        name=path.name,
-    )
-    remember(dataset, str(path), "zip")
-    return dataset
 
 
 def _open_download(item: Download, seed: int, progress: Progress | None) -> Dataset:

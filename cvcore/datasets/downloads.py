@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -116,6 +117,33 @@ def fetch(item: Download, folder: Path, progress: Progress | None = None) -> Pat
     part = folder / f"{item.file_name}.part"
     with writing(f"The download of {item.file_name}"):
         folder.mkdir(parents=True, exist_ok=True)
+        with _alone(item, part):
+            return target if target.is_file() else _fetch(item, part, target, progress)
+
+
+@contextlib.contextmanager
+def _alone(item: Download, part: Path) -> Iterator[None]:
+    """Lock the .part file: two that write it destroy each other's download, be they browsers or command lines.
+
+    Raises:
+        DatasetError: another one is at it.
+    """
+    with part.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DatasetError(
+                f"{item.title} is being downloaded already, by another page or command line; "
+                "open it again when that one is done."
+            ) from None
+        try:
+            yield
+        finally:
+            if part.is_file() and part.stat().st_size == 0:
+                part.unlink()
+
+
+def _fetch(item: Download, part: Path, target: Path, progress: Progress | None) -> Path:
     total = 0
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -128,10 +156,9 @@ def fetch(item: Download, folder: Path, progress: Progress | None = None) -> Pat
                     f"or put {item.file_name} from {item.url} into the folder that CVCORE_DATA names."
                 ) from error
     _check_size(item, part, total)
-    with writing(f"The download of {item.file_name}"):
-        record = {"url": item.url, "bytes": part.stat().st_size, "sha256": file_sha256(part)}
-        replace_json(folder / f"{item.file_name}.json", record)
-        part.replace(target)
+    record = {"url": item.url, "bytes": part.stat().st_size, "sha256": file_sha256(part)}
+    replace_json(target.with_name(f"{target.name}.json"), record)
+    part.replace(target)
     return target
 
 
@@ -164,7 +191,7 @@ def _transfer(item: Download, part: Path, progress: Progress | None) -> int:
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else 0
         if item.bytes and total and total != item.bytes:
-            part.unlink(missing_ok=True)
+            _empty(part)
             raise DatasetError(_wrong_size(item, total))
         _receive(item, response, part, start, total, progress)
     return total
@@ -172,7 +199,7 @@ def _transfer(item: Download, part: Path, progress: Progress | None) -> int:
 
 def _receive(item: Download, response, part: Path, start: int, total: int, progress: Progress | None) -> None:
     done = start
-    with writing(f"The download of {item.file_name}"), part.open("ab" if start else "wb") as stream:
+    with part.open("ab" if start else "wb") as stream:
         while True:
             try:
                 chunk = response.read(CHUNK)
@@ -187,7 +214,7 @@ def _receive(item: Download, response, part: Path, start: int, total: int, progr
             done += len(chunk)
             if item.bytes and done > item.bytes:
                 stream.close()
-                part.unlink(missing_ok=True)
+                _empty(part)
                 raise DatasetError(_wrong_size(item, done))
             if progress is not None:
                 progress(done, total)
@@ -205,18 +232,24 @@ def _size_of_refused_range(error: urllib.error.HTTPError, part: Path, start: int
     declared = error.headers.get("Content-Range", "").rpartition("/")[2]
     if declared.isdigit() and int(declared) == start:
         return start
-    part.unlink(missing_ok=True)
+    _empty(part)
     raise _TransferBroken("the part kept from before does not fit") from error
 
 
 def _check_size(item: Download, part: Path, total: int) -> None:
     size = part.stat().st_size
     if item.bytes and size != item.bytes:
-        part.unlink()
+        _empty(part)
         raise DatasetError(_wrong_size(item, size))
     if total and size != total:
-        part.unlink()
+        _empty(part)
         raise DatasetError(f"{item.file_name} should have {total:,} bytes by its server; {size:,} arrived: try again.")
+
+
+def _empty(part: Path) -> None:
+    """Throw away what arrived; the file stays, for it carries the lock, until `_alone` removes it."""
+    with part.open("wb"):
+        pass
 
 
 def _wrong_size(item: Download, size: int) -> str:

@@ -17,6 +17,7 @@ from cvcore.datasets.pictures import (
     broken_reason,
     decode,
     has_alpha,
+    one_large_at_a_time,
     open_header,
     orientation,
     read_bytes,
@@ -24,7 +25,7 @@ from cvcore.datasets.pictures import (
 from cvcore.datasets.threads import in_order
 from cvcore.files import replace_text
 
-VERSION = 1  # raise it when the rules below or in pictures.py change
+VERSION = 2  # raise it when the rules below or in pictures.py change
 SAVE_EVERY = 5_000
 Progress = Callable[[int, int], None]
 
@@ -62,19 +63,21 @@ def check_bytes(data: bytes, of_pixels: bool = False) -> Health:
     try:
         image = open_header(data)
         width, height = image.size
-        remarks = _remarks(image)
-        if "rotated" in remarks and orientation(image) >= 5:
-            width, height = height, width
-        if image.format in ("JPEG", "MPO") and not of_pixels:
-            image.draft("L" if image.mode == "RGB" else None, (max(1, image.width // 8), max(1, image.height // 8)))
-            try:
-                image.load()
-            except Exception as error:
-                raise UnusablePicture(broken_reason(error)) from error
-        else:
-            image = decode(image)
-            if of_pixels:
-                digest = pixels_sha256(image)
+        with one_large_at_a_time(width, height):
+            remarks = _remarks(image)
+            if "rotated" in remarks and orientation(image) >= 5:
+                width, height = height, width
+            if image.format in ("JPEG", "MPO") and not of_pixels:
+                image.draft("L" if image.mode == "RGB" else None, (max(1, image.width // 8), max(1, image.height // 8)))
+                try:
+                    image.load()
+                except Exception as error:
+                    raise UnusablePicture(broken_reason(error)) from error
+            else:
+                image = decode(image)
+                if of_pixels:
+                    digest = pixels_sha256(image)
+            del image  # before the next large one is let in
     except UnusablePicture as error:
         return Health(digest, 0, 0, str(error), "", len(data))
     return Health(digest, width, height, "", " ".join(remarks), len(data))

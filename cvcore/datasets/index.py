@@ -46,6 +46,15 @@ def remembered() -> list[dict[str, Any]]:
     return sorted(entries, key=lambda entry: entry["opened"], reverse=True)
 
 
+def forget(source: str) -> None:
+    """Remove what was noted of a source, whatever the seeds it was opened with."""
+    with writing("The list of datasets"):
+        for path in (dataset_cache() / "index").glob("*.json"):
+            entry = _read(path)
+            if entry is not None and entry["source"] == source:
+                path.unlink(missing_ok=True)
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         entry = json.loads(path.read_text())

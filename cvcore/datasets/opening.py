@@ -1,15 +1,20 @@
-"""From a folder of files to a Dataset: layout, health, splits, limits, notes, fingerprint."""
+"""From a folder or zip to a Dataset: layout, health, splits, limits, notes, fingerprint."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvcore.datasets.archives import LOCAL, UPLOAD, unpack
+from cvcore.datasets.cache import uploads_folder
 from cvcore.datasets.dataset import Dataset, Picture, fingerprint
 from cvcore.datasets.folder import read_layout
 from cvcore.datasets.health import Health, Progress, check_files
+from cvcore.datasets.index import remember
 from cvcore.datasets.splits import Labelled, assign_splits, check_minimum
+from cvcore.settings import data_folder
 
 _REMARKS = {
     "animated": "animated or multi-page: the first frame is used",
@@ -19,6 +24,39 @@ _REMARKS = {
     "palette": "palette: converted to RGB",
     "rotated": "turned upright as the EXIF data says",
 }
+
+
+def open_path(path: Path, seed: int = 0, progress: Progress | None = None) -> Dataset:
+    """Open a folder or a zip that is there; an upload under the limits of uploads.
+
+    Raises:
+        DatasetError: with one sentence, in which the path has no part but its name.
+    """
+    if path.is_dir():
+        # the same rule for the command line and the browser: one folder, one fingerprint
+        shared = data_folder()
+        within = shared if shared is not None and path.is_relative_to(shared) else None
+        dataset = build(path, slug(path.name), path.name, seed=seed, progress=progress, within=within)
+        remember(dataset, str(path), "folder")
+        return dataset
+    limits = UPLOAD if path.is_relative_to(uploads_folder()) else LOCAL
+    unpacked = unpack(path, limits, progress)
+    dataset = build(
+        unpacked.folder,
+        slug(path.stem),
+        path.stem,
+        seed=seed,
+        progress=progress,
+        problems=unpacked.problems,
+        name=path.name,
+    )
+    remember(dataset, str(path), "zip")
+    return dataset
+
+
+def slug(name: str) -> str:
+    """A name as an id: [a-z0-9-]{1,40}; "dataset" when nothing of it is left."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "dataset"
 
 
 def build(

@@ -7,12 +7,18 @@ What is done to a picture that is not plain 8-bit RGB:
 - CMYK is converted without a colour profile.
 - Of an animation or a multi-page file the first frame is used.
 Float and 32-bit pixels have no known range and are refused.
+
+A decoded picture takes four bytes a pixel, whatever its file takes: conversions go band by band, and pictures of more
+than `LARGE_PIXELS` are decoded one at a time in a process, however many threads and browsers ask.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +28,18 @@ from cvcore.errors import DatasetError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 25_000_000  # cameras of 24 megapixels have a little more than 24 million
+MAX_WEBP_PIXELS = 12_500_000  # its decoder holds a picture four times
+MAX_SIDE = 30_000  # a row of millions of pixels would need tables as long in each resize
 MAX_PICTURE_BYTES = 50_000_000
+LARGE_PIXELS = 8_000_000
+BAND_PIXELS = 1_000_000
+
+_one_large = threading.RLock()
+
+# Pillow's blocks of 16 MB come from the heap of the thread at hand, which keeps them once they are freed;
+# one block for a whole large picture goes straight back to the system.
+Image.core.set_block_size(1 << 27)
 
 # Pillow warns of damaged metadata, once a file, and of more than 89 million pixels, which are refused here below that.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -64,23 +80,40 @@ def open_header(data: bytes) -> Image.Image:
         raise UnusablePicture(f"too many pixels (limit {MAX_PIXELS // 10**6} million)") from None
     except Exception as error:
         raise UnusablePicture("not a picture in a known format") from error
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width} x {image.height}"
-        raise UnusablePicture(f"too many pixels ({size}, limit {MAX_PIXELS // 10**6} million)")
+    limit = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+    if image.width * image.height > limit:
+        raise UnusablePicture(f"too many pixels ({image.width} x {image.height}, limit {limit / 1e6:g} million)")
+    if max(image.size) > MAX_SIDE:
+        raise UnusablePicture(f"too long a side ({image.width} x {image.height}, limit {MAX_SIDE:,})")
     return image
+
+
+@contextlib.contextmanager
+def one_large_at_a_time(width: int, height: int) -> Iterator[None]:
+    """Wait until no other thread of this process has a large picture in hand, if this one is large.
+
+    Args:
+        width, height: of the picture to decode; more than `LARGE_PIXELS` pixels are large.
+    """
+    with _one_large if width * height > LARGE_PIXELS else contextlib.nullcontext():
+        yield
 
 
 def decode(image: Image.Image) -> Image.Image:
     """Decode an opened picture to upright 8-bit RGB; the module's docstring says how.
 
+    Args:
+        image: as `open_header` gives it; not to be used afterwards.
+
     Raises:
         UnusablePicture: damaged, truncated, or pixels of an unknown range.
     """
     try:
-        turn = _UPRIGHT.get(orientation(image))
-        image.load()
-        image = _rgb(image)
-        return image.transpose(turn) if turn is not None else image
+        with one_large_at_a_time(*image.size):
+            turn = _UPRIGHT.get(orientation(image))
+            image.load()
+            image = _rgb(image)
+            return image.transpose(turn) if turn is not None else image
     except UnusablePicture:
         raise
     except Exception as error:
@@ -107,9 +140,10 @@ def thumbnail(path: str | Path, width: int = 200, height: int = 200) -> bytes:
         UnusablePicture: the file is not there or cannot be used.
     """
     image = open_header(read_bytes(path))
-    image.draft(None, (width, height))  # a JPEG is decoded at a reduced size where that is enough
-    small = decode(image)
-    small.thumbnail((width, height))
+    with one_large_at_a_time(*image.size):
+        image.draft(None, (width, height))  # a JPEG is decoded at a reduced size where that is enough
+        small = decode(image)
+        small.thumbnail((width, height))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=85)
     return stream.getvalue()
@@ -129,7 +163,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 when there is none or it is damaged."""
+    """The EXIF orientation, 1 to 8; 1 when there is none or it is damaged. Pillow decodes a PNG to find it."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001  (a damaged EXIF block says nothing about the pixels)
@@ -154,14 +188,32 @@ def has_alpha(image: Image.Image) -> bool:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+        return _by_bands(image, _scaled)
     if image.mode in ("I", "F"):
         raise UnusablePicture("32-bit pixels without a known range")
     if has_alpha(image):
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+        return _by_bands(image, _on_white)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert a picture to RGB a band of rows at a time, so that no conversion holds it whole a second time."""
+    result = Image.new("RGB", image.size)
+    step = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, step):
+        box = (0, top, image.width, min(image.height, top + step))
+        result.paste(convert(image.crop(box)), box)
+    return result
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    wide = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 
 
 def resize(image: Image.Image, size: int, interpolation: str, antialias: bool) -> np.ndarray:
@@ -187,19 +239,41 @@ def resize(image: Image.Image, size: int, interpolation: str, antialias: bool) -
     if antialias:
         return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     # Pillow's transform(AFFINE, BILINEAR) has the same taps but cuts off decimals, half a level too dark on average.
-    # Four bytes a pixel, the last one unused, so that numpy gathers whole 32-bit pixels: three times as fast.
-    pixels = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint32).reshape(image.height, image.width)
     top, bottom, down = _taps(image.height, size)
     left, right, across = _taps(image.width, size)
-
-    def along_rows(rows: np.ndarray) -> np.ndarray:
-        result = rows.take(left, axis=1).view(np.uint8).astype(np.float32)
-        other = rows.take(right, axis=1).view(np.uint8).astype(np.float32)
-        return _lerp(result, other, np.repeat(across, 4))
-
-    result = _lerp(along_rows(pixels.take(top, axis=0)), along_rows(pixels.take(bottom, axis=0)), down[:, None])
+    used = np.unique(np.concatenate([top, bottom]))
+    first, second = (taken.view(np.uint8).astype(np.float32) for taken in _taken(image, used, left, right))
+    rows = _lerp(first, second, np.repeat(across, 4))
+    result = _lerp(rows[np.searchsorted(used, top)], rows[np.searchsorted(used, bottom)], down[:, None])
     rounded = np.rint(result, out=result).astype(np.uint8)
     return np.ascontiguousarray(rounded.reshape(size, size, 4)[..., :3])
+
+
+def _taken(image: Image.Image, rows: np.ndarray, *columns: np.ndarray) -> list[np.ndarray]:
+    """The pixels of some rows at each of several lists of columns, reading the picture a band at a time.
+
+    Args:
+        image: RGB.
+        rows: ascending, each once.
+        columns: lists of columns, in any order.
+
+    Returns:
+        For each list a uint32 array (rows, columns): four bytes a pixel, the last one unused, so that numpy gathers
+        whole pixels, three times as fast as three bytes each.
+    """
+    taken = [np.empty((len(rows), len(of_one)), np.uint32) for of_one in columns]
+    step = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, step):
+        bottom = min(image.height, top + step)
+        start, stop = np.searchsorted(rows, (top, bottom))
+        if start == stop:
+            continue
+        band = image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
+        pixels = np.frombuffer(band.tobytes("raw", "RGBX"), np.uint32).reshape(bottom - top, image.width)
+        pixels = pixels[rows[start:stop] - top]
+        for found, of_one in zip(taken, columns, strict=True):
+            found[start:stop] = pixels.take(of_one, axis=1)
+    return taken
 
 
 def _lerp(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -13,7 +13,15 @@ import numpy as np
 from cvcore.datasets.cache import writing
 from cvcore.datasets.dataset import Dataset, Picture
 from cvcore.datasets.health import pixels_sha256
-from cvcore.datasets.pictures import UnusablePicture, check_resize, decode, open_header, read_bytes, resize
+from cvcore.datasets.pictures import (
+    UnusablePicture,
+    check_resize,
+    decode,
+    one_large_at_a_time,
+    open_header,
+    read_bytes,
+    resize,
+)
 from cvcore.datasets.threads import in_order
 from cvcore.errors import DatasetError
 from cvcore.files import replace_file
@@ -63,7 +71,8 @@ def pixels(
         _check_room(path.parent, int(np.prod(shape)))
 
         def load(picture: Picture) -> np.ndarray:
-            return resize(checked_picture(dataset, picture), image_size, interpolation, antialias)
+            with one_large_at_a_time(picture.width, picture.height):
+                return resize(checked_picture(dataset, picture), image_size, interpolation, antialias)
 
         def write(stream) -> None:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
