@@ -48,7 +48,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     parts = {run.id: [STRATEGY_TITLES.get(str(run.strategy), run.id)] for run in runs}
     more = (
         lambda run: run.recipe.get("id"),
-        _dataset_name,
+        lambda run: _short(_dataset_name(run)),
         lambda run: f"seed {run.seed}",
         lambda run: "reference" if run.reference else "trained here",
         lambda run: run.id[-4:],
@@ -121,7 +121,7 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         "label": label,
         "strategy": run.strategy,
         "recipe": str(run.recipe.get("id")),
-        "dataset": _dataset_name(run),
+        "dataset": _short(_dataset_name(run)),
         "fingerprint": str(run.dataset.get("fingerprint")),
         "seed": number(run.seed),
         "status": run.status,
@@ -144,6 +144,11 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _dataset_name(run: Run) -> str:
     return str(run.dataset.get("title") or run.dataset.get("id"))
+
+
+def _short(name: str) -> str:
+    """A title of a hundred characters would leave a chart no room."""
+    return name if len(name) <= 32 else name[:31] + "…"
 
 
 def _test_pictures(run: Run) -> list[int]:

@@ -25,6 +25,7 @@ COLUMNS = {
     "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
     "status": "Status",
 }
+WHERE_LONG = st.column_config.TextColumn("Run", pinned=True, width=200)  # labels that name their dataset
 
 st.title("Compare runs")
 
@@ -81,7 +82,8 @@ with shell.error_box():
     several = table["dataset"].nunique() > 1
     st.dataframe(
         table.assign(**{name: table[name].astype("float64") * 100 for name in shares})[[*COLUMNS, "run"]],
-        column_config=COLUMNS, column_order=[name for name in COLUMNS if several or name != "dataset"],
+        column_config=COLUMNS | ({"label": WHERE_LONG} if several else {}),
+        column_order=[name for name in COLUMNS if several or name != "dataset"],
         hide_index=True, placeholder="–",
         alt="The figures of each chosen run, as in its own files.",
     )  # fmt: skip

@@ -326,3 +326,13 @@ def test_names_that_people_gave_do_not_become_html_in_a_chart(tmp_path):
 
 def test_storing_features_is_told_from_the_run_s_own_file(tmp_path):
     assert comparison.figures([load_run(write_run(tmp_path), tmp_path)])[0]["features_seconds"] == 1.5
+
+
+def test_a_very_long_title_leaves_the_chart_its_room_and_labels_still_differ(tmp_path):
+    for seed, end in enumerate("ab"):
+        title = "Pictures of our pets, taken in the garden in summer " + end
+        write_run(tmp_path, seed=seed, dataset={**DATASET, "fingerprint": end * 64, "title": title})
+    rows = rows_of(tmp_path)
+    assert all(len(row["dataset"]) == 32 for row in rows)
+    assert len({row["label"] for row in rows}) == 2
+    assert comparison.differences(list_runs(tmp_path))[0]["setting"] == "dataset"

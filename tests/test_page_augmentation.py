@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
+from tiny_lessons import write_lesson
 
 import shell
 from cvcore import augmentation
 from cvcore.augmentation import PRESETS, AugmentationPolicy
 from cvcore.augmentation_code import keras_code
+from cvcore.datasets import open_dataset
 from cvcore.published import RECIPES
 from cvcore.settings import PROJECT
 
@@ -157,3 +159,19 @@ def test_pictures_are_sent_as_jpeg(monkeypatch):
 
 def test_the_page_is_short():
     assert len(Path(PROJECT / "pages" / "augmentation.py").read_text().splitlines()) < 120
+
+
+def test_two_datasets_of_one_name_are_both_offered_and_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVCORE_DATA", str(tmp_path))
+    for parent, classes in (("a", ("bars", "discs")), ("b", ("rings", "strokes"))):
+        open_dataset(write_lesson(tmp_path / parent / "pets", classes=classes))
+    page = draw()
+    picker = page.selectbox(key="augmentation_dataset")
+    assert picker.value == "doodle-pets"
+    names = [name for name in picker.options if name.startswith("pets ")]
+    assert len(names) == 2
+    shown = set()
+    for name in names:
+        page.selectbox(key="augmentation_dataset").select(name).run()
+        shown.add(page.selectbox(key="augmentation_picture").options[0])
+    assert shown == {"bars 1", "rings 1"}

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 import shell
 from cvcore.augmentation import AugmentationPolicy
+from cvcore.errors import DatasetError
 from cvcore.run_directory import STOP_FILE, load_run
 from cvcore.settings import PROJECT
 
@@ -39,7 +41,12 @@ def draw(name, **query):
 
 def words(page):
     kinds = (page.markdown, page.caption, page.title, page.subheader, page.error)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    return as_shown("\n".join(str(element.value) for kind in kinds for element in kind))
+
+
+def as_shown(text):
+    """Undo the escapes that keep Markdown from reading names."""
+    return re.sub(r"\\([^a-zA-Z0-9\s])", r"\1", text)
 
 
 def sound(page):
@@ -77,7 +84,7 @@ def test_overview_without_reference_runs_says_so_and_shows_no_figure(runs):
     write_run(runs, "doodle-features")
     page = draw("overview")
     assert not page.metric
-    assert words(page).count("No reference run") == 4
+    assert words(page).count("No recorded reference run") == 4
 
 
 def test_compare_with_nothing_chosen_shows_the_four_reference_runs(runs):
@@ -258,16 +265,151 @@ def unexpected_error():
     st.write("after")
 
 
+HOSTILE = "![x](http://example.org/x.png) :red[*a*] `b` $c$ <b>d</b>"
+
+
+def hostile_error(name):
+    import shell
+    from cvcore.errors import DatasetError
+
+    with shell.error_box():
+        raise DatasetError(f"Class '{name}' has no usable picture")
+
+
 def test_a_known_error_is_its_sentence():
     page = AppTest.from_function(known_error).run()
-    assert [box.value for box in page.error] == ["image_size must be at least 32; received 16"]
+    assert [as_shown(box.value) for box in page.error] == ["image_size must be at least 32; received 16"]
 
 
 def test_an_unexpected_error_is_one_sentence_without_its_details_and_goes_to_the_log(caplog):
     page = AppTest.from_function(unexpected_error).run()
     assert len(page.error) == 1 and not page.exception
-    assert "secret detail" not in page.error[0].value and not page.markdown
+    assert "secret detail" not in page.error[0].value
     assert "secret detail" in caplog.text
+
+
+def test_what_comes_after_a_block_that_failed_is_drawn_too():
+    page = AppTest.from_function(unexpected_error).run()
+    assert [text.value for text in page.markdown] == ["after"]
+
+
+def test_a_class_name_full_of_markdown_is_shown_as_it_is():
+    page = AppTest.from_function(hostile_error, args=(HOSTILE,)).run()
+    (box,) = page.error
+    assert HOSTILE in as_shown(box.value)
+    assert not re.search(r"(?<!\\)[!\[\]()*`$<>:]", box.value)
+
+
+def test_pictures_that_cannot_be_read_do_not_hide_a_live_run(runs, monkeypatch):
+    def unreadable(source):
+        raise DatasetError("the pictures are gone; choose others")
+
+    monkeypatch.setattr(shell, "dataset", unreadable)
+    run_id = write_run(runs, "doodle-scratch", status="running", owner=living())
+    page = draw("train", run=run_id)
+    assert [as_shown(box.value) for box in page.error] == ["the pictures are gone; choose others"]
+    assert page.button(key=f"stop_{run_id}").label == "Stop"
+
+
+def odd_run(folder, **recipe):
+    """Write a run whose files are JSON but not what this version writes."""
+    run_id = write_run(folder, "doodle-features", seed=9, device="cpu", created=3, error=["odd"])
+    path = folder / run_id / "run.json"
+    info = json.loads(path.read_text())
+    info["recipe"] = {**info["recipe"], "title": HOSTILE, "augmentation": [10], "starts_from": "x", **recipe}
+    info["dataset"]["title"] = HOSTILE
+    path.write_text(json.dumps({**info, "seed": "nine"}))
+    return run_id
+
+
+@pytest.mark.parametrize("name", ["overview", "train", "compare"])
+def test_a_run_of_another_version_never_takes_a_page_down(runs, name):
+    odd_run(runs, warmup={"epochs": 2}, learning_rate="slow")
+    assert sound(draw(name))
+
+
+@pytest.mark.parametrize("name", ["overview", "train", "compare"])
+@pytest.mark.parametrize("figures", [{"test_accuracy_interval": [0.5]}, {"val_accuracy": "high"}, {"seconds": [1]}])
+def test_odd_figures_of_one_run_never_take_a_page_down(runs, name, figures):
+    references = write_reference_runs(runs)
+    path = runs / references[2] / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **figures}))
+    page = draw(name)
+    assert sound(page)
+    if name == "compare":
+        shown = [*page.dataframe[0].value["run"], *re.findall(r"run (\S+) is damaged", words(page))]
+        assert sorted(shown) == sorted(references)
+
+
+def test_an_odd_progress_file_does_not_hide_the_stop_button(runs):
+    run_id = write_run(runs, "doodle-scratch", status="running", owner=living())
+    (runs / run_id / "progress.json").write_text('{"step": "5", "steps": [13], "epoch": 2, "seconds_left": "soon"}')
+    page = draw("train", run=run_id)
+    assert sound(page) and page.button(key=f"stop_{run_id}").label == "Stop"
+
+
+def test_a_run_without_a_readable_history_can_still_be_deleted(runs):
+    run_id = write_run(runs, "doodle-scratch")
+    (runs / run_id / "history.csv").write_text("x,y\n1,2\n")
+    page = draw("train", run=run_id)
+    assert sound(page) and "history.csv that is not readable" in words(page)
+    page.button(key=f"delete_{run_id}").click().run()
+    assert sound(page) and not (runs / run_id).exists()
+
+
+def test_train_deletes_a_run_and_shows_another(runs):
+    write_reference_runs(runs)
+    kept, unwanted = (write_run(runs, "doodle-scratch", seed=seed) for seed in (1, 2))
+    page = draw("train", run=unwanted)
+    page.button(key=f"delete_{unwanted}").click().run()
+    assert sound(page)
+    assert not (runs / unwanted).exists() and (runs / kept).exists()
+    assert page.selectbox(key="train_run").value == kept
+    assert f"`{kept}`" in words(page)
+
+
+@pytest.mark.parametrize("kind", ["running", "reference"])
+def test_train_does_not_offer_to_delete_a_live_run_or_a_reference_run(runs, kind):
+    more = {"reference": True} if kind == "reference" else {"status": "running", "owner": living()}
+    run_id = write_run(runs, "doodle-scratch", **more)
+    page = draw("train", run=run_id)
+    assert f"delete_{run_id}" not in {button.key for button in page.button}
+
+
+def test_train_says_whose_epochs_are_set_when_fine_tuning(runs):
+    page = draw("train")
+    page.segmented_control(key="train_strategy").set_value("finetune").run()
+    field = page.number_input(key="train_epochs_doodle-finetune")
+    assert field.label == "Epochs of fine-tuning"
+    assert "trained for 40 epochs first" in field.help
+
+
+def test_train_launches_with_another_learning_rate_batch_size_and_dropout(runs, monkeypatch):
+    launched = []
+    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(args) or "no-such-run")
+    page = draw("train")
+    page.number_input(key="train_learning_rate_doodle-features").set_value(0.005)
+    page.number_input(key="train_batch_size_doodle-features").set_value(10)
+    page.number_input(key="train_dropout_doodle-features").set_value(0.1 + 0.2).run()
+    page.button(key="train_launch").click().run()
+    recipe = launched[0][0]
+    assert (recipe.learning_rate, recipe.batch_size, recipe.dropout) == (0.005, 10, 0.3)
+
+
+def test_train_answers_a_learning_rate_of_zero_with_the_recipe_s_own_sentence(runs):
+    page = draw("train")
+    page.number_input(key="train_learning_rate_doodle-features").set_value(0.0).run()
+    assert "learning_rate must be greater than 0; received 0" in words(page)
+    assert page.button(key="train_launch").disabled
+
+
+def test_overview_says_what_storing_features_took_in_each_run(runs):
+    references = write_reference_runs(runs)
+    path = runs / references[3] / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": {"features": 0.0, "train": 30.0}}))
+    said = words(draw("overview"))
+    assert "recorded reference runs" in said
+    assert "storing features is part of it" in said and "Features 1.5 s, Fine-tuned 0 s" in said
 
 
 DRAW_ALL = """
