@@ -81,10 +81,37 @@ def test_find_says_that_the_pictures_have_changed(tmp_path):
 def test_find_says_that_the_folder_is_gone(tmp_path):
     first = open_dataset(write_classes(tmp_path / "pets", SPLIT_COUNTS))
     shutil.rmtree(tmp_path / "pets")
-    with pytest.raises(DatasetError, match="'pets' cannot be opened again: its folder or zip is no longer where"):
+    with pytest.raises(DatasetError, match="'pets' cannot be opened again: its folder or zip is no longer where") as it:
         find_dataset("pets", first.fingerprint)
+    assert str(tmp_path) not in str(it.value)
     with pytest.raises(DatasetError, match=r"cannot be opened again: .* not downloaded yet"):
         find_dataset("cats-and-dogs-filtered", "abcdef")
+
+
+def test_no_path_of_this_machine_in_what_find_says(tmp_path):
+    """The sentence goes into run.json and onto a page."""
+    first = open_dataset(write_classes(tmp_path / "pets", SPLIT_COUNTS))
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "pets")
+    packed = open_dataset(tmp_path / "packed.zip")
+    (tmp_path / "packed.zip").write_bytes(b"no zip any more")
+    shutil.rmtree(tmp_path / "pets" / "train" / "dogs")
+    for dataset in (first, packed):
+        with pytest.raises(DatasetError) as it:
+            find_dataset(dataset.id, dataset.fingerprint)
+        assert str(tmp_path) not in str(it.value)
+        assert "/" not in str(it.value).replace("pets/train", "").replace("train/", "").replace("validation/", "")
+
+
+def test_what_was_opened_from_elsewhere_is_not_listed_to_browsers(tmp_path, data):
+    private = open_dataset(write_classes(tmp_path / "private", SPLIT_COUNTS))
+    shared = open_dataset(write_classes(data / "lesson" / "shared", SPLIT_COUNTS, start=50))
+    listed = {row["id"]: row for row in known_datasets()}
+    assert shared.id in listed
+    assert not listed[shared.id]["upload"]
+    assert private.id not in listed
+    assert str(tmp_path / "private") not in str(listed)
+    assert private.id in [row["id"] for row in known_datasets(everything=True)]
+    assert find_dataset(private.id, private.fingerprint) == private
 
 
 def test_find_says_that_it_never_knew(cache):

@@ -104,6 +104,40 @@ def test_what_arrived_is_kept_for_the_next_call(server, item, tmp_path):
     assert server.asked[-1] == "bytes=400001-"
 
 
+def test_two_downloads_at_once_do_not_destroy_each_other(item, tmp_path):
+    sentences = []
+
+    def second(done, total):
+        if not sentences:
+            with pytest.raises(DatasetError, match="A set is being downloaded already, by another page") as error:
+                fetch(item, tmp_path)
+            sentences.append(str(error.value))
+
+    assert fetch(item, tmp_path, second).read_bytes() == CONTENT
+    assert len(sentences) == 1
+    assert names(tmp_path) == ["set.zip", "set.zip.json"]
+
+
+def test_a_download_that_another_finished_meanwhile_is_taken(server, item, tmp_path):
+    fetch(item, tmp_path)
+    assert fetch(item, tmp_path) == tmp_path / "set.zip"
+    assert server.asked == [None]
+    assert names(tmp_path) == ["set.zip", "set.zip.json"]
+
+
+def test_a_download_that_was_left_can_be_continued_at_once(server, item, tmp_path):
+    class Left(BaseException):
+        """As Streamlit ends a script whose browser has left."""
+
+    def leave(done, total):
+        raise Left
+
+    with pytest.raises(Left):
+        fetch(item, tmp_path, leave)
+    assert fetch(item, tmp_path).read_bytes() == CONTENT
+    assert server.asked[1].startswith("bytes=")
+
+
 def test_a_server_without_ranges_starts_anew(server, item, tmp_path):
     server.ranges = False
     (tmp_path / "set.zip.part").write_bytes(b"y" * 500)

@@ -2,6 +2,9 @@
 
 import io
 import struct
+import threading
+import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from handmade_pictures import encoded, gradient
 from PIL import Image
 
+from cvcore.datasets import pictures
 from cvcore.datasets.health import check_bytes
 from cvcore.datasets.pictures import (
     MAX_PICTURE_BYTES,
@@ -44,6 +48,9 @@ def png_claiming(width: int, height: int) -> bytes:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture in a known format"),
         (png_claiming(30_000, 30_000), "too many pixels"),
         (png_claiming(8_000, 7_000), "too many pixels (8000 x 7000, limit 25 million)"),
+        (png_claiming(6_048, 4_032), "truncated file"),  # a camera of 24 megapixels: not too many
+        (png_claiming(40_000, 100), "too long a side (40000 x 100, limit 30,000)"),
+        (encoded(Image.new("L", (4_000, 4_000)), "WEBP"), "too many pixels (4000 x 4000, limit 12.5 million)"),
         (png_claiming(20, 20), "truncated file"),
         (b"x" * (MAX_PICTURE_BYTES + 1), "file too large"),
     ],
@@ -202,6 +209,65 @@ def test_thumbnail_keeps_the_aspect_ratio_and_never_enlarges(tmp_path, size, exp
     gradient(*size).save(tmp_path / "one.jpg")
     small = Image.open(io.BytesIO(thumbnail(tmp_path / "one.jpg", 100, 60)))
     assert (small.format, small.size) == ("JPEG", expected)
+
+
+# memory
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16"])
+def test_bands_leave_no_seams(mode, monkeypatch):
+    noise = np.random.default_rng(1).integers(0, 256, (23, 10, 4), dtype=np.uint8)
+    options = {"transparency": 7} if mode == "P" else {}
+    image = Image.fromarray(noise, "RGBA").convert("RGB").quantize(16) if mode == "P" else None
+    if image is None:
+        deep = mode == "I;16"
+        image = Image.fromarray(noise.view(np.uint16)[..., 0]) if deep else Image.fromarray(noise).convert(mode)
+    data = encoded(image, "PNG", **options)
+    whole = decoded(data)
+    assert whole.std() > 10
+    monkeypatch.setattr(pictures, "BAND_PIXELS", 40)  # four rows, three in the last band
+    assert np.array_equal(decoded(data), whole)
+
+
+@pytest.mark.parametrize("size", [3, 16, 60])
+def test_resize_by_bands_is_the_same_resize(size, monkeypatch):
+    image = Image.fromarray(np.random.default_rng(2).integers(0, 256, (50, 41, 3), dtype=np.uint8))
+    whole = resize(image, size, "bilinear", False)
+    monkeypatch.setattr(pictures, "BAND_PIXELS", 300)
+    assert np.array_equal(resize(image, size, "bilinear", False), whole)
+
+
+@pytest.mark.parametrize(("width", "height"), [(4_000, 3_000), (30_000, 2)])
+def test_resize_makes_no_copy_of_a_large_picture(width, height):
+    """12 megapixels were copied to 48 MB; a very wide picture was multiplied by the rows of the result."""
+    image = Image.new("RGB", (width, height))
+    tracemalloc.start()
+    resize(image, 224, "bilinear", False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16_000_000
+
+
+@pytest.mark.parametrize(("limit", "together"), [(100, 1), (10**9, 2)])
+def test_large_pictures_are_decoded_one_at_a_time(limit, together, monkeypatch):
+    inside, most, convert = [], [], pictures._rgb
+
+    def slow(image):
+        inside.append(image)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return convert(image)
+
+    monkeypatch.setattr(pictures, "LARGE_PIXELS", limit)
+    monkeypatch.setattr(pictures, "_rgb", slow)
+    data = encoded(gradient(), "PNG")
+    threads = [threading.Thread(target=check_bytes, args=(data,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == together
 
 
 # resizing

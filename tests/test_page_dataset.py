@@ -187,18 +187,44 @@ def test_a_folder_with_one_class_is_one_sentence(data):
     assert app.selectbox(key="dataset_name").value == "single"  # another can be chosen
 
 
+def upload(app: AppTest, name: str, kinds: tuple[str, ...]) -> AppTest:
+    return app.get("file_uploader")[0].upload(name, zip_bytes(kinds), "application/zip").run()
+
+
 def test_an_upload_is_opened_and_chosen():
-    app = page()
-    app.get("file_uploader")[0].upload("My pets.zip", zip_bytes(("cat", "dog")), "application/zip").run()
+    app = upload(page(), "My pets.zip", ("cat", "dog"))
     assert app.selectbox(key="dataset_name").value == "my-pets"
     assert {metric.label: metric.value for metric in sound(app).metric}["Pictures"] == "8"
-    app.selectbox(key="dataset_name").set_value("pets").run()  # the upload stays in the uploader and is not taken again
+    app.selectbox(key="dataset_name").set_value("pets").run()  # the upload is not taken again
     assert app.selectbox(key="dataset_name").value == "pets"
+
+
+@pytest.mark.parametrize("kinds", [("cat", "dog"), ("cat",)])
+def test_uploaded_bytes_do_not_stay_in_the_servers_memory(kinds, monkeypatch):
+    removed = []
+    monkeypatch.setattr(
+        dataset_panels.MemoryUploadedFileManager, "remove_file", lambda _, session, file: removed.append(file)
+    )
+    app = upload(page(), "set.zip", kinds)
+    assert len(removed) == 1
+    assert app.get("file_uploader")[0].value is None
+
+
+def test_an_upload_can_be_removed_and_nothing_else():
+    app = upload(page(), "My pets.zip", ("cat", "dog"))
+    assert "**My pets**" in words(app)
+    app.button(key="dataset_remove").click().run()
+    sound(app)
+    names = app.selectbox(key="dataset_name").options
+    assert names == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full", "many", "pets"]
+    for name in names[:1] + names[3:]:
+        app.selectbox(key="dataset_name").set_value(name).run()
+        assert "dataset_remove" not in [button.key for button in app.button]
 
 
 def test_a_bad_upload_is_one_sentence_and_the_rest_still_works():
     app = page(name="pets")
-    app.get("file_uploader")[0].upload("bad.zip", zip_bytes(("cat",)), "application/zip").run()
+    upload(app, "bad.zip", ("cat",))
     assert "at least 2 classes" in app.error[0].value.replace("\\", "")
     assert len(app.error) == 1
     assert images(app) == 8
