@@ -320,7 +320,7 @@ def test_checks_done_before_an_interruption_are_kept(tmp_path):
 def test_summary_has_nothing_of_this_machine(tmp_path):
     dataset = open_dataset(write_classes(tmp_path / "set", SPLIT_COUNTS))
     summary = dataset.summary()
-    assert set(summary) == {"id", "title", "fingerprint", "counts", "class_names", "drawn", "skipped"}
+    assert set(summary) == {"id", "title", "fingerprint", "counts", "class_names", "drawn", "skipped", "split_seed"}
     assert str(tmp_path) not in repr(summary)
 
 
