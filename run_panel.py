@@ -133,7 +133,7 @@ def _actions(run: Run, comparable: bool) -> None:
                 query_params={"runs": [*shell.reference_ids(), run.id]},
             )
         if run.status not in ACTIVE and not run.reference:
-            with st.popover("Delete", icon=":material/delete:"):
+            with st.popover("Delete", icon=":material/delete:", key=f"delete_popover_{run.id}"):
                 st.markdown(f"Delete `{run.id}`: its figures, curves and model are gone for good.")
                 if st.button("Delete this run", type="primary", icon=":material/delete:", key=f"delete_{run.id}"):
                     run_directory.delete_run(run)

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from dashboard import free_port, serving, visiting
+from handmade_runs import write_run
 
 from cvcore.run_directory import list_runs
 
@@ -112,3 +113,16 @@ def test_ten_sessions_leave_the_server_under_300_mb(server, browser):
         for visit in opened:
             visit.page.context.close()
     assert memory < 300
+
+
+def test_deleting_a_run_does_not_leave_the_confirmation_open_for_the_next(server, visit, runs):
+    kept, unwanted = (write_run(runs, "doodle-scratch", seed=seed) for seed in (1, 2))
+    visit.page.goto(f"{server.url}/train?run={unwanted}")
+    visit.settle()
+    visit.page.get_by_role("button", name="Delete", exact=False).first.click()
+    visit.page.get_by_role("button", name="Delete this run").click()
+    visit.page.wait_for_url(f"**run={kept}")
+    visit.settle()
+    assert not (runs / unwanted).exists()
+    assert visit.page.get_by_role("button", name="Delete this run").count() == 0
+    visit.check()
