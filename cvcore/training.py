@@ -97,7 +97,11 @@ class Session:
         self.writer.log(f"attempt {self.writer.attempt} on {device['name']}, Keras on {device['backend']}")
         self.writer.replace_history(self.state.rows)
         self.report("reading pictures", 0, 0)
-        dataset = dataset or find_dataset(self.info["dataset"]["id"], self.info["dataset"]["fingerprint"])
+        if dataset is None:
+            wanted = self.info["dataset"]
+            dataset = find_dataset(
+                wanted["id"], wanted["fingerprint"], lambda done, n: self.report("finding pictures", done, n)
+            )
         check_fits(self.recipe, dataset)
         network, weights = self.build_network(dataset, weights_file)
         self.network = network

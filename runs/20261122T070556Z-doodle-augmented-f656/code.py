@@ -20,7 +20,7 @@ parser.add_argument("data_folder")
 parser.add_argument("--save", metavar="FILE.keras", help="keep the trained network")
 arguments = parser.parse_args()
 
-RUN = "20261122T060710Z-doodle-augmented-353e"
+RUN = "20261122T070556Z-doodle-augmented-f656"
 RECIPE = "The same convnet, augmentation and dropout"
 DATASET = "Doodle pets (drawings)"
 CLASS_NAMES = ["cat", "dog"]

@@ -1,6 +1,6 @@
 """Repeat one run of Fourways with Keras, NumPy and Pillow alone.
 
-    python code.py DATA_FOLDER
+    python code.py DATA_FOLDER WEIGHTS_FILE
 
 DATA_FOLDER holds train, validation and test, each with one folder a class.
 On the machine of the run the figures are the run's; elsewhere rounding differs, and later epochs drift apart.
@@ -17,11 +17,12 @@ from PIL import Image, ImageOps
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("data_folder")
+parser.add_argument("weights_file", help="cvcore/weights/doodle_base.weights.h5 of the app")
 parser.add_argument("--save", metavar="FILE.keras", help="keep the trained network")
 arguments = parser.parse_args()
 
-RUN = "20261122T060648Z-doodle-scratch-8ef3"
-RECIPE = "A small convnet from scratch"
+RUN = "20261122T070646Z-doodle-features-abea"
+RECIPE = "Features of the frozen bundled base"
 DATASET = "Doodle pets (drawings)"
 CLASS_NAMES = ["cat", "dog"]
 # Pictures of each class that the run had.
@@ -161,38 +162,68 @@ class EveryEpoch(keras.callbacks.Callback):
         print("  ".join(f"{name} {history[-1][name]:.6g}" for name in COLUMNS), flush=True)
 
 
+# The bundled base: filters of each block's convolutions, a max pooling between blocks.
+BLOCKS = ((24,), (32, 48), (64, 96), (128, 128))
+
+
+def doodle_base(input_shape: tuple[int, int, int] = (96, 96, 3)) -> keras.Model:
+    pixels = keras.Input(input_shape, name="pixels")
+    x = pixels
+    for block, filters in enumerate(BLOCKS, start=1):
+        for place, count in enumerate(filters, start=1):
+            name = f"block{block}_conv{place}"
+            strides = 2 if name == "block1_conv1" else 1
+            x = layers.Conv2D(count, 3, strides, padding="same", activation="relu", name=name)(x)
+        if block < len(BLOCKS):
+            x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    return keras.Model(pixels, x, name="doodle_base")
+
+
 # The network
 keras.utils.set_random_seed(SEED)
-inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
-x = layers.Rescaling(1 / 255, name="preprocessing")(inputs)
-x = layers.Conv2D(16, 3, activation="relu", name="conv1")(x)
-x = layers.MaxPooling2D(2, name="pool1")(x)
-x = layers.Conv2D(32, 3, activation="relu", name="conv2")(x)
-x = layers.MaxPooling2D(2, name="pool2")(x)
-x = layers.Conv2D(64, 3, activation="relu", name="conv3")(x)
-x = layers.MaxPooling2D(2, name="pool3")(x)
-x = layers.Conv2D(64, 3, activation="relu", name="conv4")(x)
-x = layers.MaxPooling2D(2, name="pool4")(x)
-x = layers.Flatten(name="flatten")(x)
-x = layers.Dense(64, activation="relu", name="dense1")(x)
-x = layers.Dense(1, activation="sigmoid", name="prediction")(x)
-model = keras.Model(inputs, x)
+base = doodle_base((IMAGE_SIZE, IMAGE_SIZE, 3))
+base.load_weights(arguments.weights_file)
+base.trainable = False
+head = [
+    layers.Dense(1, activation="sigmoid", name="prediction"),
+]
+
+
+def through_base(x):
+    x = layers.Rescaling(1 / 255, name="preprocessing")(x)
+    x = base(x, training=False)
+    x = layers.GlobalAveragePooling2D(name="average_pool")(x)
+    return x
+
+
+def through_head(x):
+    for layer in head:
+        x = layer(x)
+    return x
 
 
 # Training
-batches = Batches(train_images, train_labels, 20)
+# The base is frozen: one look at each picture is enough, the head learns from what it saw.
+inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
+extractor = keras.Model(inputs, through_base(inputs))
+train_features = extractor.predict(Batches(train_images, train_labels, 32), verbose=0)
+validation_features = extractor.predict(Batches(validation_images, validation_labels, 32), verbose=0)
+test_features = extractor.predict(Batches(test_images, test_labels, 32), verbose=0)
+feature = keras.Input(extractor.output_shape[1:], name="feature")
+model = keras.Model(feature, through_head(feature))
+batches = Batches(train_features, train_labels, 20)
 # Ends with the weights of the lowest val_loss.
-keep_best = keras.callbacks.EarlyStopping("val_loss", patience=20, restore_best_weights=True)
+keep_best = keras.callbacks.EarlyStopping("val_loss", patience=40, restore_best_weights=True)
 model.compile(
-    optimizer=keras.optimizers.Adam(0.001),
+    optimizer=keras.optimizers.Adam(0.002),
     loss="binary_crossentropy",
     metrics=["accuracy"],
     jit_compile=XLA,
 )
 model.fit(
     batches,
-    validation_data=Batches(validation_images, validation_labels, 64),
-    epochs=20,
+    validation_data=Batches(validation_features, validation_labels, 64),
+    epochs=40,
     callbacks=[EveryEpoch(batches), keep_best],
     shuffle=False,
     verbose=0,
@@ -202,7 +233,8 @@ model.fit(
 # The best epoch, and the test split for the first and only time
 best = min(history, key=lambda row: row["val_loss"])
 print("best_epoch {epoch}  val_loss {val_loss:.6g}  val_accuracy {val_accuracy:.6g}".format(**best))
-test_loss, test_accuracy = model.evaluate(Batches(test_images, test_labels, 64), verbose=0)
+test_loss, test_accuracy = model.evaluate(Batches(test_features, test_labels, 64), verbose=0)
 print(f"test_loss {test_loss:.6g}  test_accuracy {test_accuracy:.6g}")
 if arguments.save:
+    model = keras.Model(inputs, through_head(extractor.output))
     model.save(arguments.save)

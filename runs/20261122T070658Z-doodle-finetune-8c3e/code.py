@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 from PIL import Image, ImageOps
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -21,8 +21,8 @@ parser.add_argument("weights_file", help="cvcore/weights/doodle_base.weights.h5 
 parser.add_argument("--save", metavar="FILE.keras", help="keep the trained network")
 arguments = parser.parse_args()
 
-RUN = "20261122T060821Z-doodle-features-cbc4"
-RECIPE = "Features of the frozen bundled base"
+RUN = "20261122T070658Z-doodle-finetune-8c3e"
+RECIPE = "Fine-tuning the top of the bundled base"
 DATASET = "Doodle pets (drawings)"
 CLASS_NAMES = ["cat", "dog"]
 # Pictures of each class that the run had.
@@ -156,10 +156,46 @@ class EveryEpoch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         epoch = len(history) + 1
         self.batches.shuffle(epoch)
+        for index, layer in enumerate(self.model.layers):
+            if hasattr(layer, "seed_generator"):
+                layer.seed_generator.state.assign([epoch_seed(epoch, index + 1), 0])
 
     def on_epoch_end(self, epoch, logs=None):
         history.append({"epoch": len(history) + 1, **{name: float(value) for name, value in logs.items()}})
         print("  ".join(f"{name} {history[-1][name]:.6g}" for name in COLUMNS), flush=True)
+
+
+class Augmentation(layers.Layer):
+    """Change each training picture at random; hand pictures on untouched otherwise."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seed_generator = keras.random.SeedGenerator(SEED)
+
+    def call(self, images, training=False):
+        if not training:
+            return images
+        uniforms = keras.random.uniform((ops.shape(images)[0], 10), seed=self.seed_generator)
+        height, width = images.shape[1:3]
+        centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+        one = ops.ones_like(uniforms[:, 0])
+        zoom = 1 + 0.1 * (2 * uniforms[:, 6] - 1)
+        scale_x = zoom * ops.where(uniforms[:, 0] < 0.5, -one, one)
+        scale_y = zoom
+        right = -width * (0.1 * (2 * uniforms[:, 3] - 1))
+        down = -height * (0.1 * (2 * uniforms[:, 4] - 1))
+        angle = np.pi / 180 * (10.0 * (2 * uniforms[:, 2] - 1))
+        cos, sin = ops.cos(angle), ops.sin(angle)
+        # Output pixel (x, y) is read from input point (a0 x + a1 y + a2, b0 x + b1 y + b2), all about the centre.
+        a0, a1 = cos * scale_x, -sin * scale_y
+        b0, b1 = sin * scale_x, cos * scale_y
+        a2 = cos * right - sin * down + centre_x - a0 * centre_x - a1 * centre_y
+        b2 = sin * right + cos * down + centre_y - b0 * centre_x - b1 * centre_y
+        numbers = ops.stack([a0, a1, a2, b0, b1, b2, 0 * one, 0 * one], axis=-1)
+        images = ops.image.affine_transform(
+            images, numbers, "bilinear", fill_mode="nearest", data_format="channels_last"
+        )
+        return images
 
 
 # The bundled base: filters of each block's convolutions, a max pooling between blocks.
@@ -202,13 +238,12 @@ def through_head(x):
     return x
 
 
-# Training
+# 1. Head
 # The base is frozen: one look at each picture is enough, the head learns from what it saw.
 inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
 extractor = keras.Model(inputs, through_base(inputs))
 train_features = extractor.predict(Batches(train_images, train_labels, 32), verbose=0)
 validation_features = extractor.predict(Batches(validation_images, validation_labels, 32), verbose=0)
-test_features = extractor.predict(Batches(test_images, test_labels, 32), verbose=0)
 feature = keras.Input(extractor.output_shape[1:], name="feature")
 model = keras.Model(feature, through_head(feature))
 batches = Batches(train_features, train_labels, 20)
@@ -230,11 +265,42 @@ model.fit(
 )
 
 
+# 2. Fine-tuning
+inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
+x = Augmentation(name="augmentation")(inputs)
+model = keras.Model(inputs, through_head(through_base(x)))
+head_epochs, head_weights = len(history), model.get_weights()
+base.trainable = True
+for layer in base.layers:
+    if layer.name == "block3_conv1":
+        break
+    layer.trainable = False
+batches = Batches(train_images, train_labels, 20)
+# Ends with the weights of the lowest val_loss.
+keep_best = keras.callbacks.EarlyStopping("val_loss", patience=15, restore_best_weights=True)
+model.compile(
+    optimizer=keras.optimizers.Adam(0.0002),
+    loss="binary_crossentropy",
+    metrics=["accuracy"],
+    jit_compile=XLA,
+)
+model.fit(
+    batches,
+    validation_data=Batches(validation_images, validation_labels, 64),
+    epochs=15,
+    callbacks=[EveryEpoch(batches), keep_best],
+    shuffle=False,
+    verbose=0,
+)
+
+
 # The best epoch, and the test split for the first and only time
 best = min(history, key=lambda row: row["val_loss"])
+if best["epoch"] <= head_epochs:  # fine-tuning has made it worse
+    model.set_weights(head_weights)
 print("best_epoch {epoch}  val_loss {val_loss:.6g}  val_accuracy {val_accuracy:.6g}".format(**best))
-test_loss, test_accuracy = model.evaluate(Batches(test_features, test_labels, 64), verbose=0)
+test_loss, test_accuracy = model.evaluate(Batches(test_images, test_labels, 64), verbose=0)
 print(f"test_loss {test_loss:.6g}  test_accuracy {test_accuracy:.6g}")
+# keras.saving.load_model needs custom_objects for Augmentation
 if arguments.save:
-    model = keras.Model(inputs, through_head(extractor.output))
     model.save(arguments.save)
