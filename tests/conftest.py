@@ -53,3 +53,20 @@ def lessons(all_lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> Lessons:
     for name in ("CVCORE_DATA", "CVCORE_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
     return all_lessons
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch, cache):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setenv("CVCORE_RUNS", str(folder))
+    monkeypatch.setenv("CVCORE_CACHE", str(cache))
+    import shell
+
+    shell.forget_runs()
+    return folder
