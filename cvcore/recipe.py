@@ -9,13 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES, MOBILENET_ALPHAS
 from cvcore.errors import InvalidRecipe
+from cvcore.schedules import SCHEDULES
 
+Monitor = Literal["val_loss", "val_accuracy", "loss", "accuracy"]
+Preprocessing = Literal["rescale", "mean_image", "base", "none"]
 Strategy = Literal["scratch", "augmented", "features", "finetune"]
 STRATEGIES: tuple[Strategy, ...] = ("scratch", "augmented", "features", "finetune")
 # A finetune recipe continues its features recipe: these fields must be the same in both.
 SHARED_WITH_START = (
-    "dataset", "image_size", "interpolation", "antialias", "base", "alpha", "weights", "preprocessing",
-    "pooling", "dense", "dense_activation", "dropout", "dense_dropout",
+    "dataset", "image_size", "interpolation", "antialias", "color_mode", "base", "alpha", "weights", "preprocessing",
+    "pooling", "dense", "dense_activation", "dense_batch_norm", "dropout", "dense_dropout", "classifier_activation",
+    "mixed_precision",
 )  # fmt: skip
 
 
@@ -31,27 +35,49 @@ class Recipe(BaseModel):
         image_size: side in pixels to which pictures are resized, the aspect ratio not kept, 16 to 1024.
         interpolation: `bilinear` (textbook, second edition) or `nearest` (first edition).
         antialias: average over all source pixels when shrinking (Pillow's way); Keras' loaders do not.
+        color_mode: `rgb`, or `grayscale` (one channel; convnets only).
         filters: filters of each 3x3 convolution, ReLU, no padding, of a convnet trained from scratch.
         pools: how many of the first convolutions are followed by 2x2 max pooling; None means all.
         block_dropout: dropout rate after each pooling, 0 to 0.9.
         base: name of a pretrained base (see `cvcore.bases`), or None for a convnet.
         alpha: width multiplier, MobileNetV2 only.
         weights: `pretrained`, or `random` to try a base's architecture without its knowledge.
-        preprocessing: pixels 0..255 become: `rescale` 0..1, `base` what the base was trained on, `none` as they are.
+        preprocessing: pixels 0..255 become: `rescale` 0..1, `mean_image` 0..1 minus the mean picture of the training
+            and validation splits (convnets only), `base` what the base was trained on, `none` as they are.
+        test_preprocessing: a teaching switch: test pictures become this instead; None, as it should be, treats them
+            like the training pictures.
         pooling: how feature maps become a vector: `flatten`, or `average` (global average pooling).
         dropout: dropout rate right after that, 0 to 0.9.
         dense: units of each hidden dense layer.
         dense_activation: `relu` or `linear`.
+        dense_batch_norm: batch normalization after each hidden dense layer, before its dropout.
         dense_dropout: dropout rate after each hidden dense layer, 0 to 0.9.
+        classifier_activation: with two classes `sigmoid` (one unit) or `softmax` (two units); more always `softmax`.
         augmentation: random changes to training pictures, or None.
         cached: features only: run the base once per picture and train the head on what is stored.
         optimizer: `rmsprop`, `adam` or `sgd`, Keras' defaults but for what follows.
         learning_rate: positive.
+        learning_rate_decay: each step's rate is learning_rate / (1 + learning_rate_decay x steps so far), 0 to 1.
+        learning_rate_schedule: name of a schedule in `cvcore.schedules` that sets the rate of each epoch, or None.
+        reduce_lr_patience: epochs without a better `reduce_lr_monitor` after which the rate is multiplied by
+            `reduce_lr_factor`, and again; None never does.
+        reduce_lr_factor: above 0 and below 1.
+        reduce_lr_monitor: as `early_stopping_monitor`.
         momentum: SGD only, 0 to 1.
         nesterov: SGD only.
         batch_size: pictures a step, at least 1.
-        epochs: passes over the training pictures, at least 1.
-        early_stopping_patience: epochs without a lower `val_loss` after which to stop; None never stops early.
+        epochs: at least 1; each passes over the training pictures once, or takes `steps_per_epoch` steps.
+        steps_per_epoch: steps an epoch, over pictures in passes that go on from epoch to epoch; None for one pass.
+        validation_steps: only this many batches of `batch_size` validation pictures, drawn once by the seed, give
+            val_loss and val_accuracy in training; None takes all of them.
+        early_stopping_patience: epochs without a better `early_stopping_monitor` after which to stop; None never.
+        early_stopping_monitor: `val_loss`, `val_accuracy`, `loss` or `accuracy`.
+        csv_logger: keep Keras' CSVLogger file of each phase in the run directory.
+        tensorboard: keep TensorBoard logs of each phase in the run directory; needs the tensorboard package.
+        model_checkpoint: monitor by which Keras' ModelCheckpoint keeps the best model so far while training, in a
+            file of each phase, besides the run's own model.keras (lowest `val_loss`, at the end); None keeps none.
+        mixed_precision: compute in bfloat16 with float32 weights where the device is good at it (a GPU); elsewhere
+            float32. run.json says which was used.
         unfreeze_from: finetune only: first layer of the base that is trained; those below stay frozen.
         starts_from: finetune only: the features recipe whose trained model it continues.
     """
@@ -66,27 +92,43 @@ class Recipe(BaseModel):
     image_size: int = Field(default=180, ge=16, le=1024)
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
     antialias: bool = False
+    color_mode: Literal["rgb", "grayscale"] = "rgb"
     filters: tuple[int, ...] = ()
     pools: int | None = Field(default=None, ge=0)
     block_dropout: float = Field(default=0.0, ge=0, le=0.9)
     base: str | None = None
     alpha: float = 1.0
     weights: Literal["pretrained", "random"] = "pretrained"
-    preprocessing: Literal["rescale", "base", "none"] = "rescale"
+    preprocessing: Preprocessing = "rescale"
+    test_preprocessing: Preprocessing | None = None
     pooling: Literal["flatten", "average"] = "flatten"
     dropout: float = Field(default=0.0, ge=0, le=0.9)
     dense: tuple[int, ...] = ()
     dense_activation: Literal["relu", "linear"] = "relu"
+    dense_batch_norm: bool = False
     dense_dropout: float = Field(default=0.0, ge=0, le=0.9)
+    classifier_activation: Literal["sigmoid", "softmax"] = "sigmoid"
     augmentation: AugmentationPolicy | None = None
     cached: bool = False
     optimizer: Literal["rmsprop", "adam", "sgd"] = "rmsprop"
     learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    learning_rate_decay: float = Field(default=0.0, ge=0, le=1)
+    learning_rate_schedule: str | None = None
+    reduce_lr_patience: int | None = Field(default=None, ge=1)
+    reduce_lr_factor: float = Field(default=0.1, gt=0, lt=1)
+    reduce_lr_monitor: Monitor = "val_loss"
     momentum: float = Field(default=0.0, ge=0, le=1)
     nesterov: bool = False
     batch_size: int = Field(default=32, ge=1, le=4096)
     epochs: int = Field(default=30, ge=1, le=1000)
+    steps_per_epoch: int | None = Field(default=None, ge=1, le=100_000)
+    validation_steps: int | None = Field(default=None, ge=1, le=100_000)
     early_stopping_patience: int | None = Field(default=None, ge=1)
+    early_stopping_monitor: Monitor = "val_loss"
+    csv_logger: bool = False
+    tensorboard: bool = False
+    model_checkpoint: Monitor | None = None
+    mixed_precision: bool = False
     unfreeze_from: str | None = None
     starts_from: Recipe | None = None
 
@@ -103,7 +145,8 @@ class Recipe(BaseModel):
             _rule(bool(self.filters), "filters must name at least one convolution; received none")
             _rule((self.pools or 0) <= len(self.filters), f"pools must be at most {len(self.filters)} (one a "
                   f"convolution); received {self.pools}")  # fmt: skip
-            _rule(self.preprocessing != "base", "preprocessing 'base' needs a base; use 'rescale' for a convnet")
+            _rule("base" not in (self.preprocessing, self.test_preprocessing), "preprocessing 'base' needs a base; "
+                  "use 'rescale' for a convnet")  # fmt: skip
         if self.base == "MobileNetV2":
             _rule(self.alpha in MOBILENET_ALPHAS, f"alpha must be one of {MOBILENET_ALPHAS}; received {self.alpha}")
         else:
@@ -111,9 +154,18 @@ class Recipe(BaseModel):
                 self.alpha == 1, f"alpha belongs to MobileNetV2; received {self.alpha} for {self.base or 'a convnet'}"
             )
         if self.base:
+            _rule("mean_image" not in (self.preprocessing, self.test_preprocessing) and self.color_mode == "rgb",
+                  f"a pretrained base takes rgb pictures and no mean_image; received color_mode {self.color_mode!r}, "
+                  f"preprocessing {self.preprocessing!r}")  # fmt: skip
             smallest = BASES[self.base].min_image_size
             _rule(self.image_size >= smallest, f"image_size must be at least {smallest} for {self.base}; "
                   f"received {self.image_size}")  # fmt: skip
+        schedules = list(SCHEDULES)
+        _rule(self.learning_rate_schedule in (None, *schedules), f"learning_rate_schedule must be one of {schedules} "
+              f"or left out; received {self.learning_rate_schedule!r}")  # fmt: skip
+        changing = [name for name in ("learning_rate_decay", "learning_rate_schedule", "reduce_lr_patience")
+                    if getattr(self, name)]  # fmt: skip
+        _rule(len(changing) < 2, f"only one thing may change the learning rate; received {' and '.join(changing)}")
         _rule(self.strategy != "scratch" or self.augmentation is None, "a scratch recipe has no augmentation; "
               "use the strategy 'augmented'")  # fmt: skip
         _rule(
@@ -214,7 +266,7 @@ def _sentence(error: ValidationError) -> str:
     }
     rules = {
         "greater_than_equal": "be at least {ge}", "greater_than": "be greater than {gt}",
-        "less_than_equal": "be at most {le}", "literal_error": "be one of {expected}",
+        "less_than_equal": "be at most {le}", "less_than": "be below {lt}", "literal_error": "be one of {expected}",
         "int_type": "be a whole number", "int_parsing": "be a whole number", "int_from_float": "be a whole number",
         "float_type": "be a number", "float_parsing": "be a number", "finite_number": "be a finite number",
         "missing": "be given", "bool_type": "be true or false", "bool_parsing": "be true or false",
