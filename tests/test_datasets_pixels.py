@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 from handmade_pictures import SPLIT_COUNTS, gradient, write_classes
+from PIL import Image
 
-from cvcore.datasets import load_picture, open_dataset, pixel_cache, pixels, resize
+from cvcore.datasets import load_picture, open_dataset, pictures, pixel_cache, pixels, resize
 from cvcore.datasets.pixel_cache import pixels_path
 from cvcore.errors import DatasetError
 
@@ -27,6 +28,33 @@ def test_rows_are_the_pictures_in_order(dataset):
         for row, picture in zip(array, dataset.split("train"), strict=True):
             image = load_picture(dataset.root / picture.path)
             assert np.array_equal(row, resize(image, 12, interpolation, antialias))
+
+
+def test_greys_are_those_of_pillow_taken_before_the_resize(dataset, monkeypatch):
+    monkeypatch.setattr(pictures, "BAND_PIXELS", 24 * 5)  # so that a picture of 24 x 16 is turned grey in four bands
+    array = pixels(dataset, "train", 12, "nearest", False, color_mode="grayscale")
+    assert array.shape == (8, 12, 12, 1)
+    assert array.dtype == np.uint8
+    averaged = pixels(dataset, "train", 12, "bilinear", True, color_mode="grayscale")
+    mixed = pixels(dataset, "train", 12, "bilinear", False, color_mode="grayscale")
+    for row, picture in enumerate(dataset.split("train")):
+        image = load_picture(dataset.root / picture.path).convert("L")
+        assert np.array_equal(array[row, ..., 0], np.asarray(image.resize((12, 12), Image.Resampling.NEAREST)))
+        assert np.array_equal(averaged[row, ..., 0], np.asarray(image.resize((12, 12), Image.Resampling.BILINEAR)))
+        assert np.array_equal(mixed[row], resize(image.convert("RGB"), 12, "bilinear", False)[..., :1])
+
+
+def test_greys_have_a_file_of_their_own_and_colours_keep_theirs(dataset):
+    in_colour = pixels(dataset, "test", 12, "nearest", False)
+    assert pixels(dataset, "test", 12, "nearest", False, color_mode="grayscale").shape[-1] == 1
+    assert pixels(dataset, "test", 12, "nearest", False, color_mode="rgb").filename == in_colour.filename
+    names = {pixels_path(dataset, "test", 12, "nearest", False, mode).name for mode in ("rgb", "grayscale")}
+    assert names == {"test-12-nearest-v1.npy", "test-12-nearest-grayscale-v1.npy"}
+
+
+def test_an_unknown_color_mode(dataset):
+    with pytest.raises(DatasetError, match="color_mode must be rgb or grayscale; received 'rgba'"):
+        pixels(dataset, "train", 12, "nearest", False, color_mode="rgba")
 
 
 def test_map_cannot_be_written(dataset):

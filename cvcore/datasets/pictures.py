@@ -186,6 +186,11 @@ def has_alpha(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
+def grey(image: Image.Image) -> Image.Image:
+    """Make the three bands of an RGB picture its greys, as Pillow's mode "L" and so Keras' `load_img` weigh them."""
+    return _by_bands(image, lambda band: band.convert("L").convert("RGB"))
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _by_bands(image, _scaled)

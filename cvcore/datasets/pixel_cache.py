@@ -17,6 +17,7 @@ from cvcore.datasets.pictures import (
     UnusablePicture,
     check_resize,
     decode,
+    grey,
     one_large_at_a_time,
     open_header,
     read_bytes,
@@ -28,6 +29,7 @@ from cvcore.files import replace_file
 from cvcore.settings import cache_folder
 
 Progress = Callable[[int, int], None]
+CHANNELS = {"rgb": 3, "grayscale": 1}
 VERSION = 1  # raise it when decoding or resizing changes
 
 
@@ -38,6 +40,7 @@ def pixels(
     interpolation: str,
     antialias: bool,
     progress: Progress | None = None,
+    color_mode: str = "rgb",
 ) -> np.memmap:
     """Decode and resize a split once, and map it from the cache ever after.
 
@@ -50,19 +53,23 @@ def pixels(
         interpolation: "nearest" or "bilinear"; see `pictures.resize`.
         antialias: see `pictures.resize`.
         progress: called with (pictures done, pictures in all); not called when nothing is decoded.
+        color_mode: "rgb", or "grayscale": greys by ITU-R 601 weights, taken before the resize, as Keras' `load_img`.
 
     Returns:
-        Read-only uint8 memory map (n, image_size, image_size, 3); row i is `dataset.split(split)[i]`.
+        Read-only uint8 memory map (n, image_size, image_size, 3, or 1 for greys); row i is `dataset.split(split)[i]`.
 
     Raises:
         DatasetError: the split is missing, a file is gone or has changed, or there is no room.
     """
     check_resize(image_size, interpolation, antialias)
+    if color_mode not in CHANNELS:
+        raise DatasetError(f"color_mode must be rgb or grayscale; received {color_mode!r}.")
+    channels = CHANNELS[color_mode]
     pictures = dataset.split(split)
     if not pictures:
         raise DatasetError(f"{dataset.title} has no {split} split.")
-    path = pixels_path(dataset, split, image_size, interpolation, antialias)
-    shape = (len(pictures), image_size, image_size, 3)
+    path = pixels_path(dataset, split, image_size, interpolation, antialias, color_mode)
+    shape = (len(pictures), image_size, image_size, channels)
     ready = _mapped(path, shape)
     if ready is not None:
         return ready
@@ -72,7 +79,9 @@ def pixels(
 
         def load(picture: Picture) -> np.ndarray:
             with one_large_at_a_time(picture.width, picture.height):
-                return resize(checked_picture(dataset, picture), image_size, interpolation, antialias)
+                image = checked_picture(dataset, picture)
+                image = image if color_mode == "rgb" else grey(image)
+                return resize(image, image_size, interpolation, antialias)[..., :channels]
 
         def write(stream) -> None:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -89,9 +98,12 @@ def pixels(
     return written
 
 
-def pixels_path(dataset: Dataset, split: str, image_size: int, interpolation: str, antialias: bool) -> Path:
+def pixels_path(
+    dataset: Dataset, split: str, image_size: int, interpolation: str, antialias: bool, color_mode: str = "rgb"
+) -> Path:
     """Where the memory map of these choices is, or would be."""
-    name = f"{split}-{image_size}-{interpolation}{'-antialias' if antialias else ''}-v{VERSION}.npy"
+    options = ("-antialias" if antialias else "") + ("" if color_mode == "rgb" else f"-{color_mode}")
+    name = f"{split}-{image_size}-{interpolation}{options}-v{VERSION}.npy"
     return cache_folder() / "pixels" / dataset.fingerprint[:24] / name
 
 
