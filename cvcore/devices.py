@@ -1,36 +1,160 @@
-"""The device a run trains on. The only module that imports tensorflow by name."""
+"""The device a run trains on. The only module that names tensorflow, jax or torch."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+BFLOAT16_FROM = (8, 0)  # compute capability from which a GPU multiplies bfloat16 matrices in hardware
 
-def prepare() -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that Keras' backend can use.
+
+    Attributes:
+        name: what its maker calls it.
+        memory_mb: its memory in MB (10^6 bytes), or None where nobody tells.
+        compute_capability: NVIDIA's (major, minor), or None elsewhere.
+    """
+
+    name: str
+    memory_mb: int | None = None
+    compute_capability: tuple[int, int] | None = None
+
+
+def prepare(mixed_precision: bool = False) -> dict[str, Any]:
     """Make Keras ready to train repeatably, and describe the device.
 
-    Sets memory growth on each GPU (so that runs share one) and deterministic
-    operations (so that a resumed run repeats an uninterrupted one). Call it before the first model.
+    Sets memory growth on each GPU and deterministic operations (TensorFlow), so that a run takes only the memory it
+    needs and a resumed run repeats an uninterrupted one, and Keras' dtype policy. Call it before the first model.
+
+    Args:
+        mixed_precision: see `set_precision`.
 
     Returns:
-        {kind: "CPU" or "GPU", name, cores, backend}.
+        {kind: "CPU" or "GPU", name, cores, backend, precision: "float32" or "mixed_bfloat16"}; with a GPU also
+        gpus: how many there are (one is trained on), and memory_mb where it is known.
     """
     import keras
 
     backend = keras.config.backend()
-    gpus: list[str] = []
-    if backend == "tensorflow":
+    found = gpus()
+    if found and backend == "tensorflow":
         import tensorflow as tf
 
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
-            gpus.append(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
-        if gpus:
-            tf.config.experimental.enable_op_determinism()
-    name = gpus[0] if gpus else cpu_name()
-    return {"kind": "GPU" if gpus else "CPU", "name": name, "cores": available_cores(), "backend": backend}
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+        tf.config.experimental.enable_op_determinism()
+    device = {"kind": "GPU" if found else "CPU", "name": found[0].name if found else cpu_name(),
+              "cores": available_cores(), "backend": backend, "precision": set_precision(mixed_precision)}  # fmt: skip
+    if found:
+        device["gpus"] = len(found)
+        if found[0].memory_mb:
+            device["memory_mb"] = found[0].memory_mb
+    return device
+
+
+def set_precision(wanted: bool) -> str:
+    """Set Keras' dtype policy for the models built from now on, and return its name.
+
+    Args:
+        wanted: whether the recipe asks for mixed precision.
+
+    Returns:
+        `mixed_bfloat16` (computes in bfloat16, keeps weights in float32) where it is wanted and the first GPU has
+        compute capability 8 or more (Ampere, 2020); else `float32`, as everywhere on a CPU.
+    """
+    import keras
+
+    capability = next((gpu.compute_capability for gpu in gpus()), None) if wanted else None
+    precision = "mixed_bfloat16" if capability and capability >= BFLOAT16_FROM else "float32"
+    keras.config.set_dtype_policy(precision)
+    return precision
+
+
+def gpus() -> list[Gpu]:
+    """List the GPUs that Keras' backend can use; it trains on the first. Loads Keras and the backend."""
+    import keras
+
+    listing = {"tensorflow": _gpus_of_tensorflow, "jax": _gpus_of_jax, "torch": _gpus_of_torch}
+    return listing[keras.config.backend()]() if keras.config.backend() in listing else []
+
+
+def _gpus_of_tensorflow() -> list[Gpu]:
+    import tensorflow as tf
+
+    found = []
+    for device in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(device)
+        name = details.get("device_name", device.name)
+        # TensorFlow does not say how large a GPU is.
+        memory = next((gpu.memory_mb for gpu in _gpus_of_driver() if gpu.name == name), None)
+        found.append(Gpu(name, memory, details.get("compute_capability")))
+    return found
+
+
+def _gpus_of_jax() -> list[Gpu]:
+    import jax
+
+    found = []
+    for device in jax.local_devices():
+        if device.platform != "gpu":
+            continue
+        # Its memory_stats() know only what JAX may take, three quarters of the memory.
+        memory = next((gpu.memory_mb for gpu in _gpus_of_driver() if gpu.name == device.device_kind), None)
+        found.append(Gpu(device.device_kind, memory, _version(getattr(device, "compute_capability", ""))))
+    return found
+
+
+def _gpus_of_torch() -> list[Gpu]:
+    import torch
+
+    if torch.backends.mps.is_available():
+        return [Gpu("Apple GPU")]
+    found = []
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        capability = (about.major, about.minor) if torch.version.cuda else None
+        found.append(Gpu(about.name, round(about.total_memory / 1e6), capability))
+    return found
+
+
+def _gpus_of_driver() -> list[Gpu]:
+    """Ask NVIDIA's driver; nothing where it is not installed or does not answer within 5 s."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return []
+    found = []
+    for line in lines:
+        name, memory, capability = (part.strip() for part in [*line.split(","), "", ""][:3])
+        if name:
+            # Reported in MiB.
+            found.append(Gpu(name, round(int(memory) * 1.048576) if memory.isdigit() else None, _version(capability)))
+    return found
+
+
+def _version(text: str) -> tuple[int, int] | None:
+    major, _, minor = str(text).partition(".")
+    return (int(major), int(minor or 0)) if major.isdigit() and (minor or "0").isdigit() else None
+
+
+def gpu_names() -> list[str]:
+    """Return the names of this machine's NVIDIA GPUs without loading Keras; whether Keras can use them is not said."""
+    names = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        try:
+            lines = file.read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        names += [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")]
+    return names or [gpu.name for gpu in _gpus_of_driver()]
 
 
 def available_cores() -> int:
