@@ -1,4 +1,4 @@
-"""Batches for Keras: pictures or features from memory maps, the order derived from (seed, epoch)."""
+"""Batches for Keras: pictures or features from memory maps, the order derived from (seed, pass)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,44 @@ def epoch_seed(seed: int, epoch: int, use: int) -> int:
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Batches in a new order each epoch; set `epoch` before the epoch begins.
+    """Batches in a new order each pass over the pictures; set `epoch` before the epoch begins.
+
+    An epoch is one pass, or `steps_per_epoch` batches of a stream of passes that goes on from epoch to epoch.
 
     Args:
         inputs: (n, ...) array or memory map, pictures 0..255 or features.
         labels: int (n,).
-        batch_size: rows a batch; the last one may be smaller.
+        batch_size: rows a batch; the last one of a pass may be smaller.
         seed: of the run.
+        steps_per_epoch: batches an epoch; None for one pass.
     """
 
-    def __init__(self, inputs: np.ndarray, labels: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, inputs: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, steps_per_epoch: int | None = None
+    ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self._inputs = inputs
         self._labels = labels
         self._batch_size = batch_size
         self._seed = seed
+        self._per_pass = -(-len(labels) // batch_size)
+        self._steps = steps_per_epoch or self._per_pass
+        self._order: tuple[int, np.ndarray] = (0, np.empty(0, np.int64))  # of the pass that was asked for last
         self.epoch = 1
 
     def __len__(self) -> int:
-        return -(-len(self._labels) // self._batch_size)
+        return self._steps
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        order = np.random.default_rng(epoch_seed(self._seed, self.epoch, use=0)).permutation(len(self._labels))
-        rows = order[index * self._batch_size : (index + 1) * self._batch_size]
+        passed, place = divmod((self.epoch - 1) * self._steps + index, self._per_pass)
+        rows = self._order_of(passed + 1)[place * self._batch_size : (place + 1) * self._batch_size]
         return np.asarray(self._inputs[rows], np.float32), self._labels[rows]
+
+    def _order_of(self, number: int) -> np.ndarray:
+        if self._order[0] != number:
+            random = np.random.default_rng(epoch_seed(self._seed, number, use=0))
+            self._order = (number, random.permutation(len(self._labels)))
+        return self._order[1]
 
 
 class EvaluationBatches(keras.utils.PyDataset):
@@ -45,17 +59,49 @@ class EvaluationBatches(keras.utils.PyDataset):
         inputs: (n, ...) array or memory map.
         labels: int (n,).
         batch_size: rows a batch.
+        rows: ascending indices of the rows to take; None for all.
     """
 
-    def __init__(self, inputs: np.ndarray, labels: np.ndarray, batch_size: int = 64) -> None:
+    def __init__(
+        self, inputs: np.ndarray, labels: np.ndarray, batch_size: int = 64, rows: np.ndarray | None = None
+    ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self._inputs = inputs
         self._labels = labels
         self._batch_size = batch_size
+        self._rows = np.arange(len(labels)) if rows is None else rows
 
     def __len__(self) -> int:
-        return -(-len(self._labels) // self._batch_size)
+        return -(-len(self._rows) // self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        rows = self._rows[index * self._batch_size : (index + 1) * self._batch_size]
         return np.asarray(self._inputs[rows], np.float32), self._labels[rows]
+
+
+def validation_rows(pictures: int, batch_size: int, validation_steps: int | None, seed: int) -> np.ndarray | None:
+    """Draw the rows of the validation split that are evaluated in training: the same in every epoch.
+
+    Returns:
+        Ascending int64 (at most validation_steps * batch_size,), or None for all of the split.
+    """
+    if validation_steps is None:
+        return None
+    order = np.random.default_rng(epoch_seed(seed, 0, use=0)).permutation(pictures)
+    return np.sort(order[: validation_steps * batch_size])
+
+
+def mean_image(*splits: np.ndarray) -> np.ndarray:
+    """Average pictures, each pixel and channel apart.
+
+    Args:
+        *splits: uint8 (n, height, width, channels), 0..255, each.
+
+    Returns:
+        float32 (height, width, channels), 0..1, summed exactly and divided in float64.
+    """
+    total = np.zeros(splits[0].shape[1:], np.int64)
+    for images in splits:
+        for start in range(0, len(images), 256):
+            total += images[start : start + 256].sum(axis=0, dtype=np.int64)
+    return (total / (255 * sum(len(images) for images in splits))).astype(np.float32)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from cvcore.augmentation import AugmentationPolicy
@@ -14,7 +15,7 @@ from cvcore.augmentation_layer import Augmentation
 from cvcore.base_weights import BaseWeights, load_base
 from cvcore.bases import BASES
 from cvcore.errors import InvalidRecipe
-from cvcore.recipe import Recipe, make_recipe
+from cvcore.recipe import Preprocessing, Recipe, make_recipe
 
 
 @keras.saving.register_keras_serializable("cvcore")
@@ -37,29 +38,37 @@ class Network:
         body: preprocessing, then convolutions or the base, then global average pooling if the recipe pools.
         head: what comes after; trained even when the base is frozen.
         base: the pretrained base inside `body`, or None.
+        mean: float32 (image_size, image_size, channels), 0..1, what `mean_image` subtracts; None for zeros.
     """
 
     recipe: Recipe
     body: tuple[layers.Layer, ...]
     head: tuple[layers.Layer, ...]
     base: keras.Model | None
+    mean: np.ndarray | None = None
 
     def model(self, augmentation: AugmentationPolicy | None = None) -> keras.Model:
-        """Assemble pixels (n, image_size, image_size, 3), float32 0..255, to probabilities."""
-        inputs = keras.Input((self.recipe.image_size, self.recipe.image_size, 3), name="image")
+        """Assemble pixels (n, image_size, image_size, channels), float32 0..255, to probabilities."""
+        inputs = keras.Input(_input_shape(self.recipe), name="image")
         x = Augmentation(augmentation, name="augmentation")(inputs) if augmentation else inputs
         return keras.Model(inputs, self._through(self.head, self._through(self.body, x)), name="fourways")
 
     @cached_property
     def feature_model(self) -> keras.Model:
         """Assemble pixels to features: everything before the head."""
-        inputs = keras.Input((self.recipe.image_size, self.recipe.image_size, 3), name="image")
+        inputs = keras.Input(_input_shape(self.recipe), name="image")
         return keras.Model(inputs, self._through(self.body, inputs), name="features")
 
     def head_model(self) -> keras.Model:
         """Assemble features to probabilities: the head alone."""
         inputs = keras.Input(self.feature_model.output_shape[1:], name="feature")
         return keras.Model(inputs, self._through(self.head, inputs), name="head")
+
+    def preprocessed(self, preprocessing: Preprocessing) -> Network:
+        """Return the same layers with the same weights behind another preprocessing of the pixels."""
+        recipe = self.recipe.with_changes(preprocessing=preprocessing)
+        after = self.body[len(_preprocessing(self.recipe)) :]
+        return replace(self, recipe=recipe, body=(*_preprocessing(recipe, self.mean), *after))
 
     def _through(self, chain: tuple[Any, ...], x: Any) -> Any:
         for layer in chain:
@@ -103,24 +112,27 @@ class Network:
         return [weight for weight in every if id(weight) not in frozen or id(weight) in trainable]
 
 
-def build(recipe: Recipe, classes: int, seed: int = 0, weights: BaseWeights | None = None) -> Network:
+def build(
+    recipe: Recipe, classes: int, seed: int = 0, weights: BaseWeights | None = None, mean: np.ndarray | None = None
+) -> Network:
     """Build a recipe's layers with initial weights drawn from the seed.
 
     Args:
         recipe: decides the architecture.
-        classes: number of classes, at least 2; 2 gives one sigmoid unit, more a softmax.
+        classes: number of classes, at least 2; 2 gives one sigmoid unit unless the recipe says softmax, more a softmax.
         seed: of the initial weights.
         weights: of the base; None leaves the base random.
+        mean: float32 (image_size, image_size, channels), 0..1, for `mean_image` preprocessing; None takes zeros.
 
     Raises:
         InvalidRecipe: the pictures become too small for the convolutions.
     """
     keras.utils.set_random_seed(seed)
     base = load_base(recipe, weights) if recipe.base else None
-    body = [*_preprocessing(recipe), *([base] if base else _convolutions(recipe))]
+    body = [*_preprocessing(recipe, mean), *([base] if base else _convolutions(recipe))]
     if recipe.pooling == "average":
         body.append(layers.GlobalAveragePooling2D(name="average_pool"))
-    network = Network(recipe, tuple(body), tuple(_head(recipe, classes)), base)
+    network = Network(recipe, tuple(body), tuple(_head(recipe, classes)), base, mean)
     try:
         network.model()
     except ValueError as error:
@@ -130,7 +142,7 @@ def build(recipe: Recipe, classes: int, seed: int = 0, weights: BaseWeights | No
 
 
 def describe(recipe: Recipe, classes: int = 2) -> dict[str, Any]:
-    """Describe a recipe's network as its last phase trains it, without loading any weights.
+    """Describe a recipe's network as its last phase trains it, without loading any weights; a mean image is zeros.
 
     Returns:
         {id, strategy, layers: [{name, type, output_shape, parameters}], parameters: {total, trainable, frozen}}.
@@ -172,13 +184,25 @@ def _layer_rows(model: keras.Model) -> list[dict[str, Any]]:
     ]
 
 
-def _preprocessing(recipe: Recipe) -> list[layers.Layer]:
+def _input_shape(recipe: Recipe) -> tuple[int, int, int]:
+    return recipe.image_size, recipe.image_size, 1 if recipe.color_mode == "grayscale" else 3
+
+
+# Preprocessing computes in float32 whatever the dtype policy: bfloat16 would round pixels.
+def _preprocessing(recipe: Recipe, mean: np.ndarray | None = None) -> list[layers.Layer]:
     how = BASES[str(recipe.base)].preprocessing if recipe.preprocessing == "base" else recipe.preprocessing
-    if how == "rescale":
-        return [layers.Rescaling(1 / 255, name="preprocessing")]
+    if how == "caffe":
+        return [CaffePreprocessing(name="preprocessing", dtype="float32")]
     if how == "tf":
-        return [layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")]
-    return [CaffePreprocessing(name="preprocessing")] if how == "caffe" else []
+        return [layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing", dtype="float32")]
+    chain: list[layers.Layer] = []
+    if how in ("rescale", "mean_image"):
+        chain.append(layers.Rescaling(1 / 255, name="preprocessing", dtype="float32"))
+    if how == "mean_image":
+        mean = np.zeros(_input_shape(recipe), np.float32) if mean is None else mean
+        variance = np.ones_like(mean)
+        chain.append(layers.Normalization((1, 2, 3), mean, variance, name="mean_image", dtype="float32"))
+    return chain
 
 
 def _convolutions(recipe: Recipe) -> list[layers.Layer]:
@@ -200,10 +224,12 @@ def _head(recipe: Recipe, classes: int) -> list[layers.Layer]:
     activation = None if recipe.dense_activation == "linear" else recipe.dense_activation
     for index, units in enumerate(recipe.dense, start=1):
         chain.append(layers.Dense(units, activation=activation, name=f"dense{index}"))
+        if recipe.dense_batch_norm:
+            chain.append(layers.BatchNormalization(name=f"dense{index}_norm"))
         if recipe.dense_dropout:
             chain.append(layers.Dropout(recipe.dense_dropout, name=f"dense{index}_dropout"))
-    if classes == 2:
-        chain.append(layers.Dense(1, activation="sigmoid", name="prediction"))
+    if classes == 2 and recipe.classifier_activation == "sigmoid":
+        chain.append(layers.Dense(1, activation="sigmoid", name="prediction", dtype="float32"))
     else:
-        chain.append(layers.Dense(classes, activation="softmax", name="prediction"))
+        chain.append(layers.Dense(classes, activation="softmax", name="prediction", dtype="float32"))
     return chain
