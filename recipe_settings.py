@@ -1,12 +1,27 @@
-"""What one may change of a recipe on the Train page: its base, epochs, learning rate, batch size and dropout."""
+"""What one may change of a recipe on the Train page: its base, its settings, the callbacks of its training."""
 
 from typing import Any
 
 import streamlit as st
 
 from cvcore import choices
+from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES
 from cvcore.recipe import Recipe
+
+MONITORS = {
+    "val_loss": "validation loss",
+    "val_accuracy": "validation accuracy",
+    "loss": "training loss",
+    "accuracy": "training accuracy",
+}
+PREPROCESSING = {
+    None: "as in training",
+    "rescale": "rescale: 0 to 1",
+    "base": "base: as its own training",
+    "none": "none: 0 to 255",
+}
+INSTALL_TENSORBOARD = "needs a package: `python -m pip install tensorboard`"
 
 
 def base(recipe: Recipe) -> str:
@@ -28,7 +43,7 @@ def epochs(recipe: Recipe) -> int:
 
 
 def more(recipe: Recipe) -> dict[str, Any]:
-    """Let the user set what a class tries out: learning rate, batch size, dropout.
+    """Let the user set what a class tries out: rate, batches, dropout, steps, and what test pictures become.
 
     Returns:
         Field names and values for `choices.with_choices`, the recipe's own where nothing was changed.
@@ -43,12 +58,144 @@ def more(recipe: Recipe) -> dict[str, Any]:
     }
     if recipe.dense:
         offered["dense_dropout"] = ("Dropout after dense layers", 0.05, "After each hidden dense layer.")
-    values = {}
-    for column, (name, (label, step, words)) in zip(st.columns(4), offered.items(), strict=False):
-        low, high = choices.limits(name)
-        value = column.number_input(
-            label, low, high, getattr(recipe, name), step, "%d" if name == "batch_size" else "%g", help=words,
-            key=f"train_{name}_{recipe.id}",
+    if recipe.learning_rate_decay:
+        words = "Each step's rate is the learning rate divided by 1 + decay × steps so far."
+        offered["learning_rate_decay"] = ("Learning rate decay", recipe.learning_rate_decay, words)
+    values: dict[str, Any] = {}
+    with st.grid(4, min_column_width=150, vertical_alignment="bottom"):
+        for name, (label, step, words) in offered.items():
+            low, high = choices.limits(name)
+            value = st.number_input(
+                label, low, high, getattr(recipe, name), step, "%d" if name == "batch_size" else "%g", help=words,
+                key=f"train_{name}_{recipe.id}",
+            )  # fmt: skip
+            values[name] = float(f"{value:.6g}") if isinstance(value, float) else value  # 0.3, not 0.30000000000000004
+        values["steps_per_epoch"] = _number_or_none(
+            recipe, "steps_per_epoch", "Steps per epoch", "one pass",
+            "Batches an epoch, drawn from pass after pass over the training pictures; empty for one whole pass.",
         )  # fmt: skip
-        values[name] = float(f"{value:.6g}") if isinstance(value, float) else value  # 0.3, not 0.30000000000000004
+        values["validation_steps"] = _number_or_none(
+            recipe, "validation_steps", "Validation steps", "all pictures",
+            "Batches of validation pictures evaluated after each epoch, drawn once; empty for all of them.",
+        )  # fmt: skip
+        if recipe.base:
+            values["test_preprocessing"] = st.selectbox(
+                "Test preprocessing", choices.preprocessings_for_test(recipe), format_func=PREPROCESSING.get,
+                index=choices.preprocessings_for_test(recipe).index(recipe.test_preprocessing),
+                key=f"train_test_preprocessing_{recipe.id}",
+                help="A teaching switch: what becomes of the test pictures' pixels. Anything but `as in training` is "
+                "a mistake, and the test accuracy shows it.",
+            )  # fmt: skip
+        if choices.gpu():
+            values["mixed_precision"] = st.toggle(
+                "Mixed precision", recipe.mixed_precision, key=f"train_mixed_precision_{recipe.id}",
+                help="Compute in bfloat16 and keep the weights in float32, where the GPU is good at it: faster.",
+            )  # fmt: skip
     return values
+
+
+def callbacks(recipe: Recipe) -> dict[str, Any]:
+    """Let the user set the callbacks of training, Keras' own: early stopping, the rate over time, files kept.
+
+    Returns:
+        Field names and values for `choices.with_choices`, the recipe's own where nothing was changed.
+    """
+    if recipe.starts_from is not None:
+        st.caption("For fine-tuning; the head that is trained first goes without them.")
+    stopping, rate, files = st.columns(3)
+    with stopping:
+        values = _early_stopping(recipe)
+    with rate:
+        values |= _rate_over_time(recipe)
+    with files:
+        values |= _kept_files(recipe)
+    return values
+
+
+def _early_stopping(recipe: Recipe) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "early_stopping_patience": _number_or_none(
+            recipe, "early_stopping_patience", "Early stopping patience", "never stops early",
+            "Stop after this many epochs without a better figure; empty to train all epochs.",
+        ),
+    }  # fmt: skip
+    if values["early_stopping_patience"] is not None:
+        values |= _monitor(recipe, "early_stopping_monitor", "Early stopping watches")
+        if values["early_stopping_monitor"] in ("loss", "accuracy"):
+            st.caption("A training figure goes on improving while a network overfits: it rarely stops anything.")
+    return values
+
+
+def _rate_over_time(recipe: Recipe) -> dict[str, Any]:
+    told = choices.schedules()
+    values: dict[str, Any] = {
+        "learning_rate_schedule": st.selectbox(
+            "Learning rate schedule", list(told), format_func=lambda name: name or "constant",
+            index=list(told).index(recipe.learning_rate_schedule), key=f"train_learning_rate_schedule_{recipe.id}",
+        ),
+    }  # fmt: skip
+    if values["learning_rate_schedule"]:
+        st.caption(told[values["learning_rate_schedule"]])
+    values["reduce_lr_patience"] = _number_or_none(
+        recipe, "reduce_lr_patience", "Reduce on plateau, patience", "never reduces",
+        "Lower the rate after this many epochs without a better figure; empty never does.",
+    )  # fmt: skip
+    if values["reduce_lr_patience"] is not None:
+        factor = st.number_input(
+            "Reduce on plateau, factor", *choices.limits("reduce_lr_factor"), recipe.reduce_lr_factor, 0.1, "%g",
+            key=f"train_reduce_lr_factor_{recipe.id}", help="The rate is multiplied by it.",
+        )  # fmt: skip
+        values["reduce_lr_factor"] = float(f"{factor:.6g}")
+        values |= _monitor(recipe, "reduce_lr_monitor", "Reduce on plateau watches")
+    return values
+
+
+def _kept_files(recipe: Recipe) -> dict[str, Any]:
+    values = _monitor(recipe, "model_checkpoint", "Model checkpoint keeps the best", none="no extra checkpoint")
+    values["csv_logger"] = st.toggle(
+        "CSV log", recipe.csv_logger, key=f"train_csv_logger_{recipe.id}",
+        help="Keras' own log of each epoch, a file to download with the run.",
+    )  # fmt: skip
+    here = choices.tensorboard_here()
+    values["tensorboard"] = st.toggle(
+        "TensorBoard logs", recipe.tensorboard and here, disabled=not here, key=f"train_tensorboard_{recipe.id}",
+        help="Scalars, graph and histograms, kept with the run, which then shows the command to open them.",
+    )  # fmt: skip
+    if not here:
+        st.caption(f"TensorBoard {INSTALL_TENSORBOARD}")
+    return values
+
+
+def _monitor(recipe: Recipe, name: str, label: str, none: str | None = None) -> dict[str, Any]:
+    """Pick one of the four figures of an epoch, or none of them where that has a name."""
+    offered = [None, *choices.MONITORS] if none else list(choices.MONITORS)
+    picked = st.selectbox(
+        label, offered, format_func=lambda monitor: MONITORS.get(monitor, none), key=f"train_{name}_{recipe.id}",
+        index=offered.index(getattr(recipe, name)),
+    )  # fmt: skip
+    return {name: picked}
+
+
+def _number_or_none(recipe: Recipe, name: str, label: str, none: str, words: str) -> int | None:
+    """Set a whole number, or leave the field empty for none."""
+    low, high = choices.limits(name)
+    key = f"train_{name}_{recipe.id}"
+    # Not `value=`: a field whose widget has a default of its own cannot be emptied.
+    st.session_state.setdefault(key, getattr(recipe, name))
+    return st.number_input(label, low, high, None, 1, key=key, placeholder=none, help=words)
+
+
+def policy_note(recipe: Recipe, policy: AugmentationPolicy | None) -> None:
+    """Say which augmentation policy a run takes, and offer to drop the one the Augmentation page sent."""
+    if policy:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"Augmentation policy `{policy.digest}` from the Augmentation page", width="content")
+            if st.button("Drop it", icon=":material/close:", key="train_drop_policy"):
+                del st.query_params["train_augmentation"]
+                st.rerun()
+        if recipe.cached:
+            st.caption(
+                "Stored features cannot be augmented: with a policy this recipe trains end to end, which is slower."
+            )
+    elif recipe.augmentation:
+        st.caption(f"Trains with the recipe's own augmentation policy `{recipe.augmentation.digest}`.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 import shell
-from cvcore import backends, comparison, run_directory
+from cvcore import backends, comparison, run_directory, settings
 from cvcore.comparison import number
 from cvcore.errors import RunDamaged
 from cvcore.run_directory import RESUMABLE, Run
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ACTIVE = ("queued", "running")
 COLOURS = {"queued": "gray", "running": "blue", "done": "green", "stopped": "orange", "interrupted": "orange"}
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 ICONS = {"queued": "hourglass_empty", "running": "directions_run", "done": "check", "stopped": "front_hand"}
 
 
@@ -35,6 +36,8 @@ def _draw(run_id: str, status: str) -> None:
                 st.markdown(f"**{title}**, seed {shell.plain(run.seed)}", width="content")
                 icon = ICONS.get(run.status, "error")
                 st.badge(run.status, icon=f":material/{icon}:", color=COLOURS.get(run.status, "red"))
+                if imported(run):
+                    st.badge("imported", icon=":material/input:", color="violet")
             if run.error:
                 st.markdown(f":material/info: {shell.plain(run.error)}")
             if run.status in ACTIVE:
@@ -44,12 +47,75 @@ def _draw(run_id: str, status: str) -> None:
                 frame = _history(run)
                 if frame is not None:
                     _figures(run, frame)
+                    _notes(run)
                     _curves(run)
+            _kept_files(run)
             _actions(run, comparable=frame is not None)
-            device = run.info.get("device")
-            device = device.get("name") if isinstance(device, dict) else None
             pictures = shell.plain(run.dataset.get("title") or run.dataset.get("id"))
-            st.caption(f"Run `{run.id}`, {pictures}" + (f", trained on {shell.plain(device)}" if device else ""))
+            st.caption(f"Run `{run.id}`, {pictures}{_device(run)}")
+
+
+def imported(run: Run) -> bool:
+    """Say whether a run is a history saved elsewhere: curves, without predictions or a model."""
+    return run.info.get("imported") is True
+
+
+def _device(run: Run) -> str:
+    """Say what a run was trained on: its device, Keras' backend, the precision it computed in."""
+    device = run.info.get("device")
+    if not isinstance(device, dict) or not device.get("name"):
+        return ""
+    words = f", trained on {shell.plain(device['name'])}"
+    if device.get("backend"):
+        words += f" with {shell.plain(BACKENDS.get(device['backend'], device['backend']))}"
+    if device.get("precision"):
+        words += f" in {shell.plain(str(device['precision']).removeprefix('mixed_'))}"
+    return words
+
+
+def _notes(run: Run) -> None:
+    """Say what a reader of the figures must know."""
+    if imported(run):
+        st.caption(
+            "Imported from a history saved elsewhere: curves only. It has no predictions and no model, and cannot be "
+            "resumed."
+        )
+    recipe = run.recipe
+    if recipe.get("test_preprocessing"):
+        st.caption(
+            ":orange[:material/warning:] Tested on pixels preprocessed otherwise "
+            f"({shell.plain(recipe['test_preprocessing'])}) than those it was trained on "
+            f"({shell.plain(recipe.get('preprocessing'))})."
+        )
+    steps, batch_size = number(recipe.get("validation_steps")), number(recipe.get("batch_size"))
+    counts = run.dataset.get("counts")
+    split = counts.get("validation") if isinstance(counts, dict) else None
+    pictures = sum(split.values()) if isinstance(split, dict) else 0
+    if steps and batch_size and steps * batch_size < pictures:
+        st.caption(
+            f"Validation figures while training rest on {steps * batch_size:,} of the {pictures:,} validation "
+            "pictures, drawn once by the seed."
+        )
+
+
+def _kept_files(run: Run) -> None:
+    """Offer what the callbacks of training left in the run directory."""
+    logs, checkpoints = (sorted(run.path.glob(pattern)) for pattern in ("csv_log-*.csv", "checkpoint-*.keras"))
+    if logs:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            for log in logs:
+                st.download_button(
+                    log.name, log.read_bytes, f"{run.id}-{log.name}", "text/csv", icon=":material/download:",
+                    on_click="ignore", key=f"{log.name}_{run.id}",
+                )  # fmt: skip
+    if checkpoints:
+        monitor = shell.plain(run.recipe.get("model_checkpoint"))
+        names = ", ".join(f"`{file.name}`" for file in checkpoints)
+        st.caption(f"Kept in the run directory by ModelCheckpoint, best {monitor} so far: {names}.")
+    if (run.path / "tensorboard").is_dir():
+        st.caption("TensorBoard logs; this command in the project's folder opens them:")
+        folder = "runs" if settings.runs_folder() == settings.PROJECT / "runs" else "$CVCORE_RUNS"
+        st.code(f"tensorboard --logdir {folder}/{run.id}/tensorboard", language="bash", wrap_lines=True)
 
 
 def _history(run: Run) -> "pd.DataFrame | None":
@@ -115,7 +181,8 @@ def _actions(run: Run, comparable: bool) -> None:
             if st.button(label, icon=":material/stop_circle:", disabled=asked, key=f"stop_{run.id}"):
                 run_directory.request_stop(run)
                 st.rerun(scope="fragment")
-        if run.status in RESUMABLE and st.button(
+        resumable = run.status in RESUMABLE and not imported(run)
+        if resumable and st.button(
             "Resume",
             type="primary",
             icon=":material/resume:",

@@ -1,37 +1,91 @@
-"""What a page offers before a launch: the recipes that suit a dataset, and one with the user's own settings."""
+"""What a page offers before a launch: the recipes that suit a dataset, what this machine has, the user's settings."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cache
+from inspect import getdoc
+from typing import Any, get_args
 
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES
-from cvcore.devices import available_cores
+from cvcore.datasets import DOWNLOADS, LAYOUTS
+from cvcore.devices import available_cores, gpu_names
 from cvcore.errors import InvalidRecipe
 from cvcore.new_run import check_continues
 from cvcore.published import RECIPES
-from cvcore.recipe import Recipe
+from cvcore.recipe import Monitor, Preprocessing, Recipe
 from cvcore.run_directory import Run
+from cvcore.schedules import SCHEDULES
+
+MONITORS: tuple[str, ...] = get_args(Monitor)
 
 
-def recipes_for(strategy: str, dataset_id: str, drawn: bool) -> list[Recipe]:
+def recipes_for(strategy: str | None, dataset_id: str, drawn: bool) -> list[Recipe]:
     """List a strategy's recipes, those that suit the dataset first.
 
     Args:
-        strategy: scratch, augmented, features or finetune.
+        strategy: scratch, augmented, features or finetune; None for all of them.
         dataset_id: a recipe written for this dataset comes first.
-        drawn: True for drawings, on which the base pretrained on drawings comes next; False for photographs, on
-            which the others do.
+        drawn: True for drawings, on which the recipes for drawings come next; False for photographs, on which those
+            for photographs do.
     """
 
     def distance(recipe: Recipe) -> tuple[bool, bool]:
-        return recipe.dataset != dataset_id, (recipe.dataset == "doodle-pets") != drawn
+        return recipe.dataset != dataset_id, _family(recipe) != ("drawings" if drawn else "photographs")
 
-    return sorted((recipe for recipe in RECIPES.values() if recipe.strategy == strategy), key=distance)
+    return sorted((recipe for recipe in RECIPES.values() if strategy in (None, recipe.strategy)), key=distance)
+
+
+def _family(recipe: Recipe) -> str:
+    if recipe.dataset == "doodle-pets":
+        return "drawings"
+    return "digits" if recipe.color_mode == "grayscale" else "photographs"
+
+
+def own_pictures(recipe: Recipe, chosen: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> str:
+    """Say in a sentence or two which pictures a recipe was written for, and how to get them where they are not here.
+
+    Args:
+        recipe: the published one.
+        chosen: the row of `known` that would be trained on.
+        known: rows of `cvcore.datasets.known_datasets`.
+
+    Returns:
+        Markdown, in which nothing comes from elsewhere; "" for a recipe written for no dataset.
+    """
+    name = recipe.dataset
+    if name is None or name == chosen["id"]:
+        return "Written for these pictures." if name else ""
+    if any(row["id"] == name and row["available"] for row in known):
+        return f"Written for `{name}`, which is here: choose it under Pictures to compare with what was published."
+    return f"Written for `{name}`, which is not here: {_how_to_get(name)}. It trains on the pictures above too."
+
+
+def _how_to_get(name: str) -> str:
+    if name in DOWNLOADS:
+        return "the Dataset page downloads it"
+    layout = next((layout for layout in LAYOUTS if layout.replace("_", "-") == name), None)
+    if layout:
+        return (
+            f'`python -m cvcore make-small train.zip "$CVCORE_DATA/{layout}" --layout {layout}` makes it from the '
+            "competition's training pictures"
+        )
+    return f"put a folder or zip of this name into the folder that `CVCORE_DATA` names, or add {name}.zip"
+
+
+def schedules() -> dict[str | None, str]:
+    """Name the learning-rate schedules, None first: name -> one line on what it does."""
+    return {None: "One rate from the first epoch to the last.",
+            **{name: (getdoc(function) or "").splitlines()[0] for name, function in SCHEDULES.items()}}  # fmt: skip
+
+
+def preprocessings_for_test(recipe: Recipe) -> list[str | None]:
+    """List what test pictures can become instead of what training pictures become; None, the same, comes first."""
+    other = [kind for kind in get_args(Preprocessing) if kind not in ("mean_image", recipe.preprocessing)]
+    return [None, *other] if recipe.base else [None]
 
 
 def bases_for(recipe: Recipe) -> list[str]:
@@ -54,12 +108,25 @@ def runs_to_continue(recipe: Recipe, runs: Sequence[Run], fingerprint: str) -> l
     return found
 
 
+@cache
+def gpu() -> str | None:
+    """Name the GPU that a run launched here will most likely train on, without loading Keras to ask it; None: a CPU.
+
+    A GPU without NVIDIA's packages in this environment (`make setup-gpu`) is left out: Keras cannot use it.
+    """
+    names = gpu_names() if importlib.util.find_spec("nvidia") else []
+    return names[0] if names else None
+
+
 def device_in_words() -> str:
-    """Say what a run launched here will most likely train on, without loading TensorFlow to ask it."""
-    driver = any(Path("/dev").glob("nvidia[0-9]*"))
-    if driver and importlib.util.find_spec("nvidia"):
-        return "GPU"
-    return f"CPU, {available_cores()} cores"
+    """Say what a run launched here will most likely train on."""
+    cores = available_cores()
+    return gpu() or f"CPU, {cores} {'core' if cores == 1 else 'cores'}"
+
+
+def tensorboard_here() -> bool:
+    """Say whether the tensorboard package, which is optional, is installed."""
+    return importlib.util.find_spec("tensorboard") is not None
 
 
 def policy_from_text(text: str | None) -> AugmentationPolicy | None:
@@ -80,19 +147,20 @@ def policy_from_text(text: str | None) -> AugmentationPolicy | None:
 
 
 def limits(name: str) -> tuple[Any, Any]:
-    """Return the least and the greatest value of a recipe field, as a widget's limits.
+    """Return the least and the greatest value of a recipe field, as a widget's limits; None where there is no bound.
 
-    The least is the bound itself where the rule says "greater than" it: `Recipe` then says so in words.
+    They are the bounds themselves where the rule says "greater than" or "below" them: `Recipe` then says so in words.
 
     Args:
-        name: a field with both bounds, such as `epochs` or `dropout`.
+        name: a field that is a number, such as `epochs` or `dropout`, or a whole number or None.
     """
     field = Recipe.model_fields[name]
     bounds = {
-        kind: getattr(rule, kind) for rule in field.metadata for kind in ("ge", "gt", "le") if hasattr(rule, kind)
+        kind: getattr(rule, kind) for rule in field.metadata for kind in ("ge", "gt", "le", "lt") if hasattr(rule, kind)
     }
-    number = type(field.default)
-    return number(bounds.get("ge", bounds.get("gt"))), number(bounds["le"])
+    number = int if field.default is None else type(field.default)
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    return None if low is None else number(low), None if high is None else number(high)
 
 
 def with_choices(recipe: Recipe, policy: AugmentationPolicy | None = None, **changes: Any) -> Recipe:

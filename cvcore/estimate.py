@@ -13,7 +13,7 @@ from cvcore.recipe import Recipe, make_recipe
 from cvcore.run_directory import Run
 from cvcore.strategies import phases
 
-# Measured on two cores of a server CPU; a finished run of the same recipe is better evidence.
+# Measured on two cores of a server CPU; finished runs of the same recipe are better evidence.
 GFLOP_A_SECOND = 150.0
 SECONDS_A_STEP = 0.004
 SECONDS_A_START = 6.0  # starting Python and importing Keras, which a run's own total leaves out
@@ -35,32 +35,50 @@ class Estimate:
     basis: str
 
 
-def estimate(recipe: Recipe, counts: dict[str, Any], runs: Sequence[Run] = ()) -> Estimate:
+def estimate(
+    recipe: Recipe, counts: dict[str, Any], runs: Sequence[Run] = (), *, kind: str = "CPU", continues: bool = False
+) -> Estimate:
     """Estimate a run's wall time and peak memory.
 
     Args:
         recipe: what would be trained.
         counts: pictures a split, or {class: pictures} a split, as in `Dataset.counts`.
-        runs: saved runs; finished ones of the same recipe and base tell how fast training goes.
+        runs: saved runs; finished ones of the same recipe and base tell how fast training goes, and how much memory
+            it takes where their batches and pictures are as large.
+        kind: `CPU` or `GPU`, what it would train on; runs on the other say nothing.
+        continues: it continues a saved features run, so that its head need not be trained first.
     """
     pictures = {split: sum(n.values()) if isinstance(n, dict) else int(n) for split, n in counts.items()}
-    work, steps = operations(recipe, pictures)
-    same = [run for run in runs if run.status == "done" and _alike(run.recipe, recipe)]
-    rates = [rate for rate in map(_seconds_a_gflop, same[:5]) if rate is not None]
-    if rates:
-        noun = "run" if len(rates) == 1 else "runs"
-        basis = f"Scaled by operations from {len(rates)} finished {noun} of this recipe."
-        if all(run.reference for run in same[:5]):
-            basis = "Scaled by operations from the recorded reference run."
+    work, steps = operations(recipe, pictures, continues)
+    same = [run for run in runs if run.status == "done" and _alike(run, recipe, kind)]
+    measured = [(run, rate) for run in same if (rate := _seconds_a_gflop(run)) is not None][:5]
+    rates = [rate for _, rate in measured]
+    words = []
+    if measured:
+        noun = "run" if len(measured) == 1 else "runs"
+        recorded = "recorded reference" if all(run.reference for run, _ in measured) else "finished"
+        words.append(f"Scaled by operations from {len(measured)} {recorded} {noun} of this recipe.")
     else:
-        basis = "From the operations of this network at the speed measured on two CPU cores."
-    rate = median(rates) if rates else 1 / GFLOP_A_SECOND
+        words.append("From the operations of this network at the speed measured on two CPU cores.")
+        if kind == "GPU":
+            words.append("A GPU takes a small part of that.")
+    # A run that found its features stored was quicker than one that must compute them.
+    rate = (max(rates) if recipe.cached else median(rates)) if rates else 1 / GFLOP_A_SECOND
+    if recipe.early_stopping_patience is not None:
+        words.append("Early stopping may end it sooner.")
     seconds = SECONDS_A_START + steps * SECONDS_A_STEP + work * rate
-    return Estimate(seconds, PROCESS_MB + _activations_mb(recipe), basis)
+    peaks = [run.info["peak_memory"] for run, _ in measured if _as_large(run, recipe)]
+    memory = max(peaks) if peaks else PROCESS_MB + _activations_mb(recipe) + _pictures_mb(recipe, pictures)
+    return Estimate(seconds, memory, " ".join(words))
 
 
-def operations(recipe: Recipe, pictures: dict[str, int]) -> tuple[float, int]:
+def operations(recipe: Recipe, pictures: dict[str, int], continues: bool = False) -> tuple[float, int]:
     """Count a run's work.
+
+    Args:
+        recipe: what is trained.
+        pictures: how many a split.
+        continues: it continues a saved features run.
 
     Returns:
         (10^9 floating-point operations, steps); a training step costs a forward pass and twice that backwards
@@ -68,14 +86,20 @@ def operations(recipe: Recipe, pictures: dict[str, int]) -> tuple[float, int]:
     """
     train, validation, test = (pictures.get(split, 0) for split in ("train", "validation", "test"))
     work, steps = 0.0, 0
-    for phase in phases(recipe):
-        epochs, forward = phase.recipe.epochs, forward_gflop(phase.recipe)
-        steps += epochs * (-(-train // phase.recipe.batch_size) + -(-validation // 64))
+    for phase in phases(recipe, continues):
+        chosen = phase.recipe
+        epochs, forward = chosen.epochs, forward_gflop(chosen)
+        a_pass = -(-train // chosen.batch_size)
+        a_epoch = chosen.steps_per_epoch or a_pass
+        trained = train * a_epoch / a_pass if a_pass else 0
+        validated = validation if chosen.validation_steps is None else chosen.validation_steps * chosen.batch_size
+        validated = min(validated, validation)
+        steps += epochs * (a_epoch + -(-validated // 64))
         if phase.on_features:
             work += forward * (train + validation)
         else:
             backward = {"everything": 2.0, "head": 0.0}.get(phase.trainable, 0.5)
-            work += epochs * forward * (train * (1 + backward) + validation)
+            work += epochs * forward * (trained * (1 + backward) + validated)
     return work + forward_gflop(recipe) * (test + validation), steps
 
 
@@ -84,7 +108,7 @@ def forward_gflop(recipe: Recipe) -> float:
     if recipe.base:
         base = BASES[recipe.base]
         return base.gflop * (recipe.image_size / base.image_size) ** 2 * recipe.alpha**2
-    total, side, channels = 0.0, recipe.image_size, 3
+    total, side, channels = 0.0, recipe.image_size, _channels(recipe)
     pools = len(recipe.filters) if recipe.pools is None else recipe.pools
     for index, filters in enumerate(recipe.filters, start=1):
         side = max(1, side - 2)
@@ -109,16 +133,33 @@ def _activations_mb(recipe: Recipe) -> float:
     return 2 * trained * recipe.batch_size * side * side * filters * 4 / 1e6
 
 
-def _alike(trained: dict[str, Any], recipe: Recipe) -> bool:
-    return all(trained.get(name) == getattr(recipe, name) for name in ("id", "base", "alpha", "cached"))
+def _pictures_mb(recipe: Recipe, pictures: dict[str, int]) -> float:
+    """The decoded pictures, which are mapped into memory."""
+    return sum(pictures.values()) * recipe.image_size**2 * _channels(recipe) / 1e6
+
+
+def _channels(recipe: Recipe) -> int:
+    return 1 if recipe.color_mode == "grayscale" else 3
+
+
+def _alike(run: Run, recipe: Recipe, kind: str) -> bool:
+    device = run.info.get("device")
+    return all(run.recipe.get(name) == getattr(recipe, name) for name in ("id", "base", "alpha", "cached")) and (
+        isinstance(device, dict) and device.get("kind") == kind
+    )
+
+
+def _as_large(run: Run, recipe: Recipe) -> bool:
+    same = all(run.recipe.get(name) == getattr(recipe, name) for name in ("image_size", "batch_size"))
+    return same and isinstance(run.info.get("peak_memory"), int | float)
 
 
 def _seconds_a_gflop(run: Run) -> float | None:
     try:
         recipe = make_recipe(**run.recipe)
         counts = {split: sum(n.values()) for split, n in run.dataset["counts"].items()}
-        work, steps = operations(recipe, counts)
+        work, steps = operations(recipe, counts, bool(run.info.get("from_run")))
         seconds = float(run.info["timings"]["total"]) - steps * SECONDS_A_STEP
-    except (CvcoreError, KeyError, TypeError, AttributeError, ValueError):  # a run of another version, say
+    except (CvcoreError, KeyError, TypeError, AttributeError, ValueError):  # an imported run, or of another version
         return None
     return max(seconds, 0.0) / work if work else None

@@ -1,5 +1,6 @@
 import streamlit as st
 
+import recipe_card
 import recipe_settings
 import run_panel
 import shell
@@ -27,11 +28,12 @@ with shell.error_box(), st.container(border=True):
         left.selectbox("Pictures", list(rows), format_func=lambda name: rows[name]["title"], key="train_dataset")
     ]
     strategy = right.segmented_control(
-        "Strategy", list(STRATEGY_TITLES), format_func=STRATEGY_TITLES.get, required=True, key="train_strategy",
-        default="augmented" if policy else "features", wrap=True,
+        "Strategy", [*STRATEGY_TITLES, "all"], format_func=lambda name: STRATEGY_TITLES.get(name, "All"), required=True,
+        default="augmented" if policy else "features", key="train_strategy", wrap=True,
     )  # fmt: skip
     left, right = st.columns(2)
-    offered = {one.id: one for one in choices.recipes_for(strategy, row["id"], row["kind"] == "drawn")}
+    wanted = None if strategy == "all" else strategy
+    offered = {one.id: one for one in choices.recipes_for(wanted, row["id"], row["kind"] == "drawn")}
     recipe = offered[
         left.selectbox(
             "Recipe", list(offered), format_func=lambda name: f"{offered[name].title} ({name})", key="train_recipe"
@@ -41,6 +43,8 @@ with shell.error_box(), st.container(border=True):
     with right:
         if recipe.base:
             changes["base"] = recipe_settings.base(recipe)
+    recipe_card.card(recipe, row, list(rows.values()))
+    switch = st.container()
     epochs_column, seed_column, source_column = st.columns([1, 1, 2])
     with epochs_column:
         changes["epochs"] = recipe_settings.epochs(recipe)
@@ -49,25 +53,17 @@ with shell.error_box(), st.container(border=True):
     )
     with st.expander("More settings", icon=":material/tune:"):
         changes |= recipe_settings.more(recipe)
-
-    if policy:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"Augmentation policy `{policy.digest}` from the Augmentation page", width="content")
-            if st.button("Drop it", icon=":material/close:", key="train_drop_policy"):
-                del st.query_params["train_augmentation"]
-                st.rerun()
-        if recipe.cached:
-            st.caption(
-                "Stored features cannot be augmented: with a policy this recipe trains end to end, which is slower."
-            )
-    elif recipe.augmentation:
-        st.caption(f"Trains with the recipe's own augmentation policy `{recipe.augmentation.digest}`.")
+    with st.expander("Callbacks", icon=":material/notifications:"):
+        changes |= recipe_settings.callbacks(recipe)
+    recipe_settings.policy_note(recipe, policy)
 
     chosen, source = recipe, None
     try:
         chosen = choices.with_choices(recipe, policy, **changes)
     except InvalidRecipe as error:
         problem = problem or str(error)
+    with switch:
+        recipe_card.mismatch(chosen)
     if not row["available"]:
         problem = problem or "These pictures are not on this computer yet: the Dataset page downloads them."
     elif not problem:
@@ -79,7 +75,8 @@ with shell.error_box(), st.container(border=True):
                 format_func=lambda name: name or "its own head, trained first",
             )  # fmt: skip
         counts = {split: len(dataset.split(split)) for split in ("train", "validation", "test")}
-        expected = estimate(chosen, counts, shell.runs())
+        kind = "GPU" if choices.gpu() else "CPU"
+        expected = estimate(chosen, counts, shell.runs(), kind=kind, continues=source is not None)
         with st.container(horizontal=True):
             st.metric("Estimated time", shell.duration(expected.seconds))
             st.metric("Estimated memory", f"{expected.memory_mb:,.0f} MB")
