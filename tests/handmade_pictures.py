@@ -22,6 +22,20 @@ def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> byte
     return stream.getvalue()
 
 
+def digits_npz(train: int = 100, test: int = 20, **changes: object) -> bytes:
+    """An `mnist.npz` of a few digits, labels 0 to 9 in turn; `changes` replace arrays, None leaves one out."""
+    pixels = np.random.default_rng(0).integers(0, 256, (train + test, 28, 28), dtype=np.uint8)
+    arrays: dict[str, object] = {
+        "x_train": pixels[:train],
+        "y_train": (np.arange(train) % 10).astype(np.uint8),
+        "x_test": pixels[train:],
+        "y_test": (np.arange(test) % 10).astype(np.uint8),
+    }
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{name: value for name, value in (arrays | changes).items() if value is not None})
+    return stream.getvalue()
+
+
 def write_pictures(folder: Path, numbers: Iterable[int], suffix: str = ".jpg") -> None:
     """Write `NUMBER.jpg` for each number; no two pictures of different numbers are equal."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from handmade_pictures import SPLIT_COUNTS, gradient, write_classes
 
-from cvcore.datasets import catalogue, data_choices, doodles, find_dataset, known_datasets, open_dataset
+from cvcore.datasets import LAYOUTS, catalogue, data_choices, doodles, find_dataset, known_datasets, open_dataset
 from cvcore.errors import DatasetError
 
 
@@ -60,8 +60,8 @@ def test_known_datasets_of_one_id_have_different_names(tmp_path, data):
     doodles_by_another = open_dataset(write_classes(tmp_path / "doodle-pets", SPLIT_COUNTS, start=90))
     (data / "pets.zip").write_bytes(b"")
     names = [row["name"] for row in known_datasets(everything=True)]
-    assert names[:3] == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full"]
-    assert sorted(names[3:]) == sorted(
+    assert names[:4] == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full", "mnist"]
+    assert sorted(names[4:]) == sorted(
         [
             f"doodle-pets {doodles_by_another.fingerprint[:8]}",
             f"pets {one.fingerprint[:8]}",
@@ -138,7 +138,7 @@ def test_damaged_index_entries_are_passed_over(tmp_path, cache):
 
 def test_known_datasets_before_anything_was_opened(cache):
     rows = {row["id"]: row for row in known_datasets()}
-    assert list(rows) == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full"]
+    assert list(rows) == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full", "mnist"]
     assert rows["doodle-pets"]["kind"] == "drawn"
     assert rows["doodle-pets"]["available"]
     assert rows["cats-and-dogs-filtered"]["kind"] == "download"
@@ -169,6 +169,8 @@ def test_download_that_is_not_here_says_where_to_put_it():
         open_dataset("cats-and-dogs-filtered")
     with pytest.raises(DatasetError, match="size not published"):
         open_dataset("dogs-vs-cats-full")
+    with pytest.raises(DatasetError, match=r"not downloaded yet \(11\.5 MB\).*mnist\.npz from https.*CVCORE_DATA"):
+        open_dataset("mnist")
 
 
 def test_download_is_taken_from_the_data_folder_first(data, tmp_path):
@@ -182,6 +184,49 @@ def test_download_is_taken_from_the_data_folder_first(data, tmp_path):
     by_path = open_dataset(data / "cats_and_dogs_filtered.zip")
     assert (by_path.id, by_path.fingerprint) == (dataset.id, dataset.fingerprint)
     assert [row["id"] for row in known_datasets()].count("cats-and-dogs-filtered") == 1
+
+
+# by id
+
+
+def test_what_was_opened_before_can_be_named_by_its_id(tmp_path):
+    first = open_dataset(write_classes(tmp_path / "My pets", SPLIT_COUNTS))
+    assert open_dataset("my-pets") == first
+    shutil.rmtree(tmp_path / "My pets")
+    with pytest.raises(DatasetError, match="No dataset, folder or zip named 'my-pets'"):
+        open_dataset("my-pets")
+
+
+def test_what_lies_in_the_data_folder_can_be_named_by_its_id(data):
+    write_classes(data / "Dogs_vs_cats_tiny", SPLIT_COUNTS)
+    assert open_dataset("dogs-vs-cats-tiny").id == "dogs-vs-cats-tiny"
+
+
+def test_an_id_of_two_datasets_names_neither(tmp_path):
+    for name in ("one", "two"):
+        open_dataset(write_classes(tmp_path / name / "Pets!", SPLIT_COUNTS))
+    with pytest.raises(DatasetError, match="2 datasets are called 'pets'; name the folder or file"):
+        open_dataset("pets")
+
+
+def test_a_folder_of_that_name_comes_before_what_was_opened(tmp_path, monkeypatch):
+    open_dataset(write_classes(tmp_path / "one" / "pets", SPLIT_COUNTS))
+    here = write_classes(tmp_path / "two" / "pets", SPLIT_COUNTS, start=50)
+    monkeypatch.chdir(here.parent)
+    assert open_dataset("pets").root == here
+
+
+def test_a_browser_names_nothing_by_id(data, tmp_path):
+    open_dataset(write_classes(tmp_path / "private", SPLIT_COUNTS))
+    with pytest.raises(DatasetError, match="No dataset, folder or zip named 'private'"):
+        open_dataset("private", within=data)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_subset_that_is_not_here_says_how_to_make_it(layout):
+    id = layout.replace("_", "-")
+    with pytest.raises(DatasetError, match=rf"No dataset '{id}' here; .* make-small SOURCE FOLDER/{layout} --layout"):
+        open_dataset(id)
 
 
 # what a browser may name
@@ -229,6 +274,7 @@ def test_known_datasets_lists_what_lies_in_the_data_folder(data):
         ("doodle-pets", "drawn", True),
         ("cats-and-dogs-filtered", "download", True),
         ("dogs-vs-cats-full", "download", False),
+        ("mnist", "download", False),
         ("my-pets", "folder", True),
     ]
     assert rows() == expected

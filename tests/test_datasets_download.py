@@ -3,14 +3,18 @@
 import functools
 import hashlib
 import http.server
+import importlib
+import inspect
 import json
 import re
 import threading
 from dataclasses import replace
 
 import pytest
+from handmade_pictures import digits_npz
 
 from cvcore.datasets import download as download_by_id
+from cvcore.datasets import open_dataset
 from cvcore.datasets.downloads import DOWNLOADS, Download, fetch
 from cvcore.errors import DatasetError
 
@@ -18,28 +22,28 @@ CONTENT = bytes(range(256)) * 4_000  # 1,024,000 bytes
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; `server.cut` bytes into a first answer it hangs up; `server.ranges` says whether it resumes."""
+    """Serves `server.content`; `server.cut` bytes into a first answer it hangs up; `server.ranges`: whether it resumes."""
 
     def do_GET(self):
         self.server.asked.append(self.headers.get("Range"))
         if self.server.status != 200:
             self.send_error(self.server.status)
             return
-        start = 0
+        content, start = self.server.content, 0
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         if wanted and self.server.ranges:
             start = int(wanted[1])
-            if start >= len(CONTENT):
+            if start >= len(content):
                 self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.send_header("Content-Range", f"bytes */{len(content)}")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
             self.send_response(200)
-        body = CONTENT[start:]
+        body = content[start:]
         if self.server.length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -57,6 +61,7 @@ def server(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.asked, server.cut, server.ranges, server.length, server.status = [], [], True, True, 200
+    server.content = CONTENT
     thread = threading.Thread(target=functools.partial(server.serve_forever, poll_interval=0.01))
     thread.start()
     yield server
@@ -210,11 +215,53 @@ def test_a_file_in_the_data_folder_needs_no_network(tmp_path, monkeypatch):
 
 def test_unknown_id():
     with pytest.raises(
-        DatasetError, match="'birds' can be downloaded; known: cats-and-dogs-filtered, dogs-vs-cats-full"
+        DatasetError, match="'birds' can be downloaded; known: cats-and-dogs-filtered, dogs-vs-cats-full, mnist"
     ):
         download_by_id("birds")
+
+
+def test_a_published_hash_is_checked(item, tmp_path):
+    published = hashlib.sha256(CONTENT).hexdigest()
+    assert fetch(replace(item, sha256=published), tmp_path / "right").read_bytes() == CONTENT
+    with pytest.raises(DatasetError, match=r"set\.zip should have the SHA-256 000000000000… as .* not kept") as error:
+        fetch(replace(item, sha256="0" * 64), tmp_path / "wrong")
+    assert published[:12] in str(error.value)
+    assert "\n" not in str(error.value)
+    assert names(tmp_path / "wrong") == []
+
+
+def test_a_part_of_another_file_is_thrown_away_by_the_hash(item, tmp_path):
+    """It has the right size, so that nothing else would show it."""
+    other = replace(item, sha256=hashlib.sha256(CONTENT).hexdigest())
+    (tmp_path / "set.zip.part").write_bytes(b"y" * 1_000)
+    with pytest.raises(DatasetError, match="was not kept"):
+        fetch(other, tmp_path)
+    assert fetch(other, tmp_path).read_bytes() == CONTENT
+
+
+def test_mnist_is_downloaded_and_opened(server, item, tmp_path, monkeypatch):
+    monkeypatch.setenv("CVCORE_CACHE", str(tmp_path))
+    monkeypatch.delenv("CVCORE_DATA", raising=False)
+    server.content = digits_npz()
+    facts = {"url": item.url, "bytes": len(server.content), "sha256": hashlib.sha256(server.content).hexdigest()}
+    monkeypatch.setitem(DOWNLOADS, "mnist", replace(DOWNLOADS["mnist"], **facts))
+    path = download_by_id("mnist")
+    assert path.name == "mnist.npz"
+    dataset = open_dataset("mnist")
+    assert (dataset.id, dataset.title) == ("mnist", "MNIST, handwritten digits")
+    assert not any("not the file that Keras publishes" in note for note in dataset.notes)
+    assert server.asked == [None]
 
 
 def test_published_facts():
     assert DOWNLOADS["cats-and-dogs-filtered"].bytes == 68_606_236
     assert DOWNLOADS["dogs-vs-cats-full"].bytes is None  # no size is published: none is invented
+    assert DOWNLOADS["mnist"].bytes == 11_490_434
+
+
+def test_keras_states_the_address_and_the_hash_of_mnist():
+    source = inspect.getsource(importlib.import_module("keras.src.datasets.mnist"))
+    folder, _, name = DOWNLOADS["mnist"].url.rpartition("/")
+    assert f'"{folder}/"' in source
+    assert name == DOWNLOADS["mnist"].file_name
+    assert f'"{DOWNLOADS["mnist"].sha256}"' in source

@@ -87,7 +87,7 @@ def test_first_look_is_at_the_drawings_and_says_so():
 
 def test_all_known_sets_can_be_chosen():
     options = page().selectbox(key="dataset_name").options
-    assert options == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full", "many", "pets"]
+    assert options == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full", "mnist", "many", "pets"]
 
 
 def test_a_view_is_a_url():
@@ -216,8 +216,8 @@ def test_an_upload_can_be_removed_and_nothing_else():
     app.button(key="dataset_remove").click().run()
     sound(app)
     names = app.selectbox(key="dataset_name").options
-    assert names == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full", "many", "pets"]
-    for name in names[:1] + names[3:]:
+    assert names == ["doodle-pets", "cats-and-dogs-filtered", "dogs-vs-cats-full", "mnist", "many", "pets"]
+    for name in names[:1] + names[4:]:
         app.selectbox(key="dataset_name").set_value(name).run()
         assert "dataset_remove" not in [button.key for button in app.button]
 

@@ -142,7 +142,7 @@ def _extract(archive: Path, folder: Path, limits: Limits, progress: Progress | N
     folder.mkdir()
     try:
         with archive.open("rb") as stream:
-            _check_directory_size(stream, name, limits)
+            check_directory_size(stream, name, limits)
             with zipfile.ZipFile(stream) as zipped:
                 members, problems = _members(zipped, name, limits, archive.stat().st_size)
                 _check_room(folder, members, name)
@@ -152,10 +152,13 @@ def _extract(archive: Path, folder: Path, limits: Limits, progress: Progress | N
     return problems
 
 
-def _check_directory_size(stream: BinaryIO, name: str, limits: Limits) -> None:
+def check_directory_size(stream: BinaryIO, name: str, limits: Limits) -> None:
     """Find the directory as `zipfile` does and count its entries, which it would read into memory without a limit.
 
     The numbers of entries that the end records declare are not looked at: `zipfile` reads as many as there are.
+
+    Raises:
+        DatasetError: no zip, end records that disagree, or more than `limits.members` entries.
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - 65_557))
@@ -164,7 +167,7 @@ def _check_directory_size(stream: BinaryIO, name: str, limits: Limits) -> None:
     if at < 0 or tail[at : at + 4] != _END or tail[-2:] != b"\0\0":  # a comment follows
         at = tail.rfind(_END)
     if at < 0 or len(tail) < at + 22:
-        raise DatasetError(f"{name} is not a zip archive; a dataset is a folder or a .zip of one.")
+        raise DatasetError(f"{name} is not a zip archive; a dataset is a folder, a .zip of one, or MNIST's .npz.")
     directory = struct.unpack("<I", tail[at + 12 : at + 16])[0]
     end = size - len(tail) + at
     locator = tail[at - 20 : at] if at >= 20 else b""

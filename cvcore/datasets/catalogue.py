@@ -1,4 +1,4 @@
-"""Open datasets by catalogue id, folder or zip, and find them again."""
+"""Open datasets by id, folder, zip or .npz of digits, and find them again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cvcore.datasets.archives import LOCAL, unpack
 from cvcore.datasets.cache import dataset_cache, new_folder, uploads_folder, writing
 from cvcore.datasets.dataset import Dataset
 from cvcore.datasets.downloads import DOWNLOADS, Download, downloaded_file
 from cvcore.datasets.index import remember, remembered
-from cvcore.datasets.opening import build, open_path, slug
+from cvcore.datasets.opening import build, is_npz, open_file, open_path, slug
+from cvcore.datasets.small import LAYOUTS
 from cvcore.datasets.uploads import uploads
 from cvcore.errors import DatasetError
 from cvcore.settings import data_folder
@@ -31,10 +31,11 @@ def open_dataset(
 
     Args:
         source: a catalogue id ("doodle-pets", "doodle-pets-7" for drawings of generator seed 7,
-            "cats-and-dogs-filtered", "dogs-vs-cats-full"), a folder, or a zip.
+            "cats-and-dogs-filtered", "dogs-vs-cats-full", "mnist"), a folder, a zip, an .npz of digits, or the id
+            of a folder or file that lies in CVCORE_DATA or was opened before.
         seed: decides the splits that the folders do not give. Default 0.
         progress: called with (done, total) while unpacking, drawing and checking.
-        within: when given (the browser), only folders and zips below it may be named, and `source`
+        within: when given (the browser), only folders and files below it may be named, and `source`
             may be relative to it. In any case links that lead out of CVCORE_DATA are skipped below it.
 
     Raises:
@@ -46,14 +47,14 @@ def open_dataset(
             return _open_doodles(doodles[1], seed, progress)
         if source in DOWNLOADS:
             return _open_download(DOWNLOADS[source], seed, progress)
-    path = _resolved(source, within)
+    path = (_of_id(source) if within is None else None) or _resolved(source, within)
     return open_path(path, seed, progress)
 
 
 def find_dataset(id: str, fingerprint: str, progress: Progress | None = None) -> Dataset:
     """Open again the dataset that was opened under this id with this fingerprint.
 
-    Looks among the datasets opened here, then in the catalogue, then for an upload, folder or zip of that name.
+    Looks among the datasets opened here, then in the catalogue, then for an upload, folder or file of that name.
 
     Args:
         id, fingerprint: of the dataset.
@@ -68,8 +69,7 @@ def find_dataset(id: str, fingerprint: str, progress: Progress | None = None) ->
             sources.append((entry["source"], entry["seed"]))
     if _DOODLE_ID.fullmatch(id) or id in DOWNLOADS:
         sources.append((id, 0))
-    inside = [*uploads(), *data_choices()]
-    sources += [(str(path), 0) for path in inside if slug(path.stem if _is_zip(path) else path.name) == id]
+    sources += [(str(path), 0) for path in [*uploads(), *data_choices()] if slug(_title(path)) == id]
     changed = any(entry["id"] == id and entry["fingerprint"] != fingerprint for entry in remembered())
     problem: DatasetError | None = None
     for source, seed in dict.fromkeys(sources):
@@ -97,14 +97,14 @@ def find_dataset(id: str, fingerprint: str, progress: Progress | None = None) ->
 
 
 def known_datasets(everything: bool = False) -> list[dict[str, Any]]:
-    """List the catalogue, drawings, uploads, and the folders and zips below CVCORE_DATA: what a browser may name.
+    """List the catalogue, drawings, uploads, and what lies in CVCORE_DATA: what a browser may name.
 
     Args:
         everything: list also what was opened from elsewhere on this machine, as the command line does. Default False.
 
     Returns:
         Dicts {id, name, title, kind, upload, available, source, fingerprint, bytes}: name is the id, or more where two
-        share an id; kind is "drawn", "folder", "zip" or "download"; upload says whether a browser sent it;
+        share an id; kind is "drawn", "folder", "zip", "npz" or "download"; upload says whether a browser sent it;
         fingerprint is None for one never opened; bytes is the published size of a download where there is one.
     """
     entries = [entry for entry in remembered() if everything or _may_be_listed(entry)]
@@ -130,8 +130,8 @@ def known_datasets(everything: bool = False) -> list[dict[str, Any]]:
     archives = {item.file_name for item in DOWNLOADS.values()}
     for path in [*uploads(), *data_choices()]:
         if str(path) not in sources and (path.name not in archives or _is_upload(str(path))):
-            name, kind = (path.stem, "zip") if _is_zip(path) else (path.name, "folder")
-            found.append(_row(slug(name), name, kind, True, str(path), None))
+            kind = "folder" if path.is_dir() else "npz" if is_npz(path) else "zip"
+            found.append(_row(slug(_title(path)), _title(path), kind, True, str(path), None))
     return _named(found, 1 + len(DOWNLOADS))
 
 
@@ -148,12 +148,12 @@ def _is_upload(source: str) -> bool:
 
 
 def data_choices() -> list[Path]:
-    """The folders and zips directly below CVCORE_DATA, sorted by name; [] when it is not set or not there."""
+    """The folders, zips and .npz files directly below CVCORE_DATA, sorted by name; [] when it is not set or there."""
     folder = data_folder()
     if folder is None or not folder.is_dir():
         return []
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [path for path in inside if path.resolve().is_relative_to(folder) and (path.is_dir() or _is_zip(path))]
+    return [path for path in inside if path.resolve().is_relative_to(folder) and (path.is_dir() or _is_file(path))]
 
 
 def _row(
@@ -172,12 +172,32 @@ def _named(rows: list[dict[str, Any]], fixed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_zip(path: Path) -> bool:
-    return path.suffix.lower() == ".zip" and path.is_file()
+def _is_file(path: Path) -> bool:
+    return path.suffix.lower() in (".zip", ".npz") and path.is_file()
+
+
+def _title(path: Path) -> str:
+    return path.stem if path.is_file() else path.name
+
+
+def _of_id(id: str | Path) -> Path | None:
+    """The one folder or file of this id that lies in CVCORE_DATA or was opened before; None when nothing has it.
+
+    Raises:
+        DatasetError: several have it.
+    """
+    if not isinstance(id, str) or slug(id) != id or Path(id).exists():
+        return None
+    opened = [Path(entry["source"]) for entry in remembered() if entry["id"] == id]
+    named = [path for path in [*uploads(), *data_choices()] if slug(_title(path)) == id]
+    found = {path.resolve() for path in [*opened, *named] if path.is_absolute() and path.exists()}
+    if len(found) > 1:
+        raise DatasetError(f"{len(found)} datasets are called {id!r}; name the folder or file of the one meant.")
+    return found.pop() if found else None
 
 
 def _resolved(source: str | Path, within: Path | None) -> Path:
-    """The absolute path of a named folder or zip.
+    """The absolute path of a named folder or file.
 
     Raises:
         DatasetError: not there, or outside `within`.
@@ -192,6 +212,12 @@ def _resolved(source: str | Path, within: Path | None) -> Path:
     if within is not None and not (resolved.is_relative_to(within.resolve()) and resolved != within.resolve()):
         raise DatasetError(f"Only folders below CVCORE_DATA can be named here; received {shown[:200]!r}.")
     if not exists:
+        layout = next((name for name in LAYOUTS if slug(name) == shown), None)
+        if layout is not None:
+            raise DatasetError(
+                f"No dataset {shown!r} here; make it with `python -m cvcore make-small SOURCE FOLDER/{layout} "
+                f"--layout {layout}`."
+            )
         known = ", ".join([DOODLES, *DOWNLOADS])
         raise DatasetError(f"No dataset, folder or zip named {shown[:200]!r}; known datasets: {known}.")
     return resolved
@@ -201,10 +227,7 @@ def _open_download(item: Download, seed: int, progress: Progress | None) -> Data
     path = downloaded_file(item)
     if path is None:
         raise DatasetError(item.missing())
-    unpacked = unpack(path, LOCAL, progress)
-    dataset = build(
-        unpacked.folder, item.id, item.title, seed=seed, progress=progress, problems=unpacked.problems, name=path.name
-    )
+    dataset = open_file(path, item.id, item.title, seed=seed, progress=progress)
     remember(dataset, item.id, "download")
     return dataset
 

@@ -18,8 +18,8 @@ def remember(dataset: Dataset, source: str, kind: str) -> None:
 
     Args:
         dataset: as opened.
-        source: a catalogue id, or an absolute path of a folder or zip.
-        kind: "drawn", "folder", "zip" or "download".
+        source: a catalogue id, or an absolute path of a folder or file.
+        kind: "drawn", "folder", "zip", "npz" or "download".
     """
     name = hashlib.sha256(f"{source}|{dataset.seed}".encode()).hexdigest()[:24]
     folder = dataset_cache() / "index"

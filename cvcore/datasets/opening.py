@@ -1,15 +1,18 @@
-"""From a folder or zip to a Dataset: layout, health, splits, limits, notes, fingerprint."""
+"""From a folder, zip or .npz of digits to a Dataset: layout, health, splits, limits, notes, fingerprint."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cvcore.datasets.archives import LOCAL, UPLOAD, unpack
+from cvcore.datasets.archives import LOCAL, UPLOAD, Limits, unpack
 from cvcore.datasets.cache import uploads_folder
 from cvcore.datasets.dataset import Dataset, Picture, fingerprint
+from cvcore.datasets.digits import unpack_digits
+from cvcore.datasets.downloads import DOWNLOADS
 from cvcore.datasets.folder import read_layout
 from cvcore.datasets.health import Health, Progress, check_files
 from cvcore.datasets.index import remember
@@ -27,7 +30,7 @@ _REMARKS = {
 
 
 def open_path(path: Path, seed: int = 0, progress: Progress | None = None) -> Dataset:
-    """Open a folder or a zip that is there; an upload under the limits of uploads.
+    """Open a folder, zip or .npz of digits that is there; an upload under the limits of uploads.
 
     Raises:
         DatasetError: with one sentence, in which the path has no part but its name.
@@ -40,18 +43,41 @@ def open_path(path: Path, seed: int = 0, progress: Progress | None = None) -> Da
         remember(dataset, str(path), "folder")
         return dataset
     limits = UPLOAD if path.is_relative_to(uploads_folder()) else LOCAL
-    unpacked = unpack(path, limits, progress)
-    dataset = build(
-        unpacked.folder,
-        slug(path.stem),
-        path.stem,
-        seed=seed,
-        progress=progress,
-        problems=unpacked.problems,
-        name=path.name,
-    )
-    remember(dataset, str(path), "zip")
+    dataset = open_file(path, slug(path.stem), path.stem, limits, seed, progress)
+    remember(dataset, str(path), "npz" if is_npz(path) else "zip")
     return dataset
+
+
+def open_file(
+    path: Path, id: str, title: str, limits: Limits = LOCAL, seed: int = 0, progress: Progress | None = None
+) -> Dataset:
+    """Unpack a zip, or an .npz of digits, into the cache and read it as a dataset.
+
+    Args:
+        path: an existing file.
+        id, title: of the dataset.
+        limits: what a zip may hold.
+        seed, progress: as for `build`; progress is called while unpacking too.
+
+    Raises:
+        DatasetError: with one sentence.
+    """
+    if not is_npz(path):
+        unpacked = unpack(path, limits, progress)
+        return build(
+            unpacked.folder, id, title, seed=seed, progress=progress, problems=unpacked.problems, name=path.name
+        )
+    digits = unpack_digits(path, progress)
+    dataset = build(digits.folder, id, title, seed=seed, progress=progress, name=path.name)
+    notes = ["The last 10 % of the training digits are the validation split, as Keras' validation_split=0.1 takes it."]
+    if id == "mnist" and digits.sha256 != DOWNLOADS["mnist"].sha256:
+        notes.append("This is not the file that Keras publishes: its SHA-256 is another.")
+    return replace(dataset, notes=(*dataset.notes, *notes))
+
+
+def is_npz(path: Path) -> bool:
+    """Whether a file is an .npz by its name."""
+    return path.suffix.lower() == ".npz"
 
 
 def slug(name: str) -> str:

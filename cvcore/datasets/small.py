@@ -1,20 +1,19 @@
-"""The textbook's subsets, cut from the competition's `train` folder or `train.zip` by index range."""
+"""The sources' subsets: the textbook's, cut from the competition's pictures by index, and a tiny one of any source."""
 
 from __future__ import annotations
 
-import re
-import shutil
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cvcore.datasets.cache import new_folder
 from cvcore.datasets.pictures import MAX_PICTURE_BYTES
+from cvcore.datasets.small_by_order import COMPETITION, OrderedLayout, chosen
 from cvcore.errors import DatasetError
 
 Progress = Callable[[int, int], None]
-_NAME = re.compile(r"(cat|dog)\.(\d{1,6})\.jpg", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class SmallLayout:
     folders: dict[str, str]
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, SmallLayout | OrderedLayout] = {
     # 2nd edition: 2,000 test pictures
     "cats_vs_dogs_small": SmallLayout(
         {"train": (0, 1000), "validation": (1000, 1500), "test": (1500, 2500)}, {"cat": "cat", "dog": "dog"}
@@ -39,27 +38,36 @@ LAYOUTS = {
     "cats_and_dogs_small": SmallLayout(
         {"train": (0, 1000), "validation": (1000, 1500), "test": (1500, 2000)}, {"cat": "cats", "dog": "dogs"}
     ),
+    # the transfer-learning note; how its pictures divide into classes it does not say
+    "dogs_vs_cats_tiny": OrderedLayout({"train": 202, "valid": 103, "test": 451}),
 }
 
 
 def make_small(
     source: str | Path, destination: str | Path, layout: str, progress: Progress | None = None
 ) -> dict[str, dict[str, int]]:
-    """Copy a textbook subset out of the competition's training pictures.
+    """Copy a source's subset out of more pictures.
+
+    The textbook's two take the competition's pictures of fixed numbers. `dogs_vs_cats_tiny` has 202, 103 and 451
+    pictures in `train`, `valid` and `test`; its source does not publish which, nor how many of each class. Here each
+    class gives half, the first by name one more of an odd number: 101 + 101, 52 + 51, 226 + 225; in the natural order
+    of their names (2 before 10), first train, then validation, then test, no picture twice.
 
     Args:
-        source: the folder that holds `cat.0.jpg` … `dog.12499.jpg` (or holds a `train` folder that does), or the zip.
+        source: the folder that holds `cat.0.jpg` … `dog.12499.jpg` (or holds a `train` folder that does), or the zip;
+            for `dogs_vs_cats_tiny` also any folder or zip with two class folders, in split folders or not.
         destination: the folder to make; it must not exist.
         layout: a key of `LAYOUTS`.
         progress: called with (pictures copied, pictures in all).
 
     Returns:
-        Pictures by split and folder name.
+        Pictures by split folder and class folder.
 
     Raises:
         DatasetError: unknown layout, existing destination, missing pictures, a damaged zip, or no room.
 
-    Source: Chollet, Deep Learning with Python, 2nd edition, section 8.2; 1st edition, section 5.2.
+    Source: Chollet, Deep Learning with Python, 2nd edition, section 8.2; 1st edition, section 5.2; for the tiny one
+    a course note on transfer learning.
     """
     if layout not in LAYOUTS:
         raise DatasetError(f"Unknown layout {layout!r}; known: {', '.join(LAYOUTS)}.")
@@ -68,22 +76,30 @@ def make_small(
     if destination.exists() or destination.is_symlink():
         raise DatasetError(f"The destination {str(destination)!r} exists already; name a new folder.")
     with _Source.open(source) as pictures:
-        jobs = _jobs(plan, layout, pictures.names, source.name)
+        files: Iterator[tuple[PurePosixPath, bytes]]
+        if isinstance(plan, OrderedLayout):
+            total, files = sum(plan.splits.values()), chosen(plan, layout, source)
+        else:
+            jobs = _jobs(plan, layout, pictures.names, source.name)
+            total, files = len(jobs), ((path, pictures.read(pictures.names[kind, n])) for kind, n, path in jobs)
+        counts: dict[str, dict[str, int]] = {}
         try:
             with new_folder(destination.absolute(), prefix=".make-small-") as folder:
-                for done, (kind, index, target) in enumerate(jobs, start=1):
+                for done, (target, data) in enumerate(files, start=1):
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
-                    pictures.copy(pictures.names[kind, index], folder / target)
+                    (folder / target).write_bytes(data)
+                    of_split = counts.setdefault(target.parts[0], {})
+                    of_split[target.parts[1]] = of_split.get(target.parts[1], 0) + 1
                     if progress is not None:
-                        progress(done, len(jobs))
-        except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+                        progress(done, total)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
             raise DatasetError(f"{source.name} is damaged ({error}); fetch it again.") from error
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise DatasetError(
                 f"{str(destination)!r} could not be written ({reason}); nothing was left there."
             ) from error
-    return {split: dict.fromkeys(plan.folders.values(), stop - start) for split, (start, stop) in plan.ranges.items()}
+    return counts
 
 
 def _jobs(
@@ -136,18 +152,14 @@ class _Source:
         sound = [info.filename for info in zipped.infolist() if 0 < info.file_size <= MAX_PICTURE_BYTES]
         return cls(_indexed(sound), zipped)
 
-    def copy(self, name: str, target: Path) -> None:
-        if self._zipped is None:
-            shutil.copyfile(name, target)
-            return
-        with self._zipped.open(name) as stream, target.open("wb") as out:
-            shutil.copyfileobj(stream, out)
+    def read(self, name: str) -> bytes:
+        return Path(name).read_bytes() if self._zipped is None else self._zipped.read(name)
 
 
 def _indexed(names: list[str]) -> dict[tuple[str, int], str]:
     found: dict[tuple[str, int], str] = {}
     for name in names:
-        match = _NAME.fullmatch(PurePosixPath(name).name)
+        match = COMPETITION.fullmatch(PurePosixPath(name).name)
         if match:
             found.setdefault((match[1].lower(), int(match[2])), name)
     return found
