@@ -1,7 +1,7 @@
 """Activations of a frozen base: computed once a picture, stored, shared by every run that needs them.
 
 The mathematics is that of running the base anew in each epoch: it is frozen, in inference mode, and the
-pictures are not augmented. Stored in float32.
+pictures are not augmented. Stored in float32, computed as the recipe's precision says.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def feature_key(network: Network, weights_sha256: str, fingerprint: str, split: 
         "weights": weights_sha256,
         "keras": keras.__version__,
         "backend": keras.config.backend(),
+        **({} if keras.config.dtype_policy().name == "float32" else {"precision": keras.config.dtype_policy().name}),
         **recipe.model_dump(
             include={"image_size", "interpolation", "antialias", "base", "alpha", "preprocessing", "pooling"}
         ),

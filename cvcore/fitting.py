@@ -1,4 +1,4 @@
-"""What `model.fit` needs from us: compile, randomness from (seed, epoch), and a callback that records."""
+"""What `model.fit` needs from us: compile, randomness from (seed, epoch), and callbacks that guard and record."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from cvcore.batches import TrainingBatches, epoch_seed
+from cvcore.batches import EvaluationBatches, TrainingBatches, epoch_seed
+from cvcore.callbacks import callbacks_of, close, replay
 from cvcore.errors import CvcoreError
 from cvcore.recipe import Recipe
+from cvcore.run_writer import RunWriter, disk_errors_as_sentences
 
 if TYPE_CHECKING:
     from cvcore.strategies import Phase
@@ -20,15 +22,18 @@ if TYPE_CHECKING:
 def compile_model(model: keras.Model, recipe: Recipe) -> None:
     """Compile a model with a recipe's optimizer, the loss of its last layer, and accuracy."""
     optimizer: keras.optimizers.Optimizer
+    rate: Any = recipe.learning_rate
+    if recipe.learning_rate_decay:
+        rate = keras.optimizers.schedules.InverseTimeDecay(rate, 1, recipe.learning_rate_decay)
     if recipe.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        optimizer = keras.optimizers.SGD(rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
     elif recipe.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(recipe.learning_rate)
+        optimizer = keras.optimizers.Adam(rate)
     else:
-        optimizer = keras.optimizers.RMSprop(recipe.learning_rate)
+        optimizer = keras.optimizers.RMSprop(rate)
     optimizer.build(model.trainable_variables)
-    two_classes = model.output_shape[-1] == 1
-    loss = "binary_crossentropy" if two_classes else "sparse_categorical_crossentropy"
+    sigmoid = model.output_shape[-1] == 1
+    loss = "binary_crossentropy" if sigmoid else "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=_xla())
 
 
@@ -63,13 +68,69 @@ def assign(variables: list[Any], arrays: list[np.ndarray]) -> None:
         variable.assign(array)
 
 
-class Recorder(keras.callbacks.Callback):
-    """Record each batch and epoch into the run directory, and keep the best weights."""
+def fit(
+    model: keras.Model, session: Session, phase: Phase, batches: TrainingBatches, validation: EvaluationBatches,
+    changing: list[Any],
+) -> None:  # fmt: skip
+    """Train a compiled model from where the session's state is in this phase to the phase's end.
 
-    def __init__(self, session: Session, phase: Phase, batches: TrainingBatches, changing: list[Any]) -> None:
+    Args:
+        model: compiled with a new optimizer.
+        session: records what happens.
+        phase: says for how long and with which callbacks.
+        batches: of the training split.
+        validation: of the validation split.
+        changing: the variables whose best values are kept.
+
+    Raises:
+        CvcoreError: the run directory cannot be written, or the loss is no longer a finite number.
+    """
+    state = session.state
+    asked_for = callbacks_of(phase, session.path, state.phase_rows)
+    recorder = Recorder(session, phase, batches, changing, asked_for)
+    try:
+        with disk_errors_as_sentences(session.path):
+            model.fit(
+                batches,
+                validation_data=validation,
+                initial_epoch=state.phase_epochs,
+                epochs=phase.recipe.epochs,
+                callbacks=[Fence(session.writer), *asked_for, recorder],
+                verbose=0,
+                shuffle=False,
+            )
+    finally:
+        close(asked_for)
+
+
+class Fence(keras.callbacks.Callback):
+    """Keep the callbacks after it from writing once a newer attempt has taken the run over."""
+
+    def __init__(self, writer: RunWriter) -> None:
+        super().__init__()
+        self.writer = writer
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.writer.check_attempt()
+
+
+class Recorder(keras.callbacks.Callback):
+    """Record each batch and epoch into the run directory, and keep the best weights; the last of the callbacks."""
+
+    def __init__(
+        self, session: Session, phase: Phase, batches: TrainingBatches, changing: list[Any],
+        others: list[keras.callbacks.Callback],
+    ) -> None:  # fmt: skip
         super().__init__()
         self.session, self.phase, self.batches, self.changing = session, phase, batches, changing
+        self.others = others
         self.began = self.first_step = 0.0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        state = self.session.state
+        replay(self.others, state.phase_rows)
+        if state.optimizer:
+            assign(self.model.optimizer.variables, state.optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.began = time.perf_counter()
@@ -96,7 +157,7 @@ class Recorder(keras.callbacks.Callback):
         The first step of a phase compiles the network and says nothing about the others: None after it alone.
         """
         state, elapsed = self.session.state, time.perf_counter() - self.began
-        finished = [row["seconds"] for row in state.rows[len(state.rows) - state.phase_epochs :]]
+        finished = [row["seconds"] for row in state.phase_rows]
         if not finished and step < 2:
             return None
         a_step = (elapsed - self.first_step) / max(1, step - 1)
@@ -115,17 +176,26 @@ class Recorder(keras.callbacks.Callback):
         row = {
             "epoch": number,
             **{name: float(logs[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
-            "learning_rate": float(f"{float(self.model.optimizer.learning_rate):.6g}"),  # kept as float32
+            "learning_rate": float(f"{self.rate_of_last_step(logs):.6g}"),  # kept as float32
             "seconds": round(seconds, 3),
         }
         state.rows.append(row)
         state.seconds[self.phase.name] = state.seconds.get(self.phase.name, 0.0) + seconds
         state.finish_epoch(row["val_loss"], values(self.changing), values(self.model.optimizer.variables))
+        state.phase_ended = self.model.stop_training or state.phase_epochs >= self.phase.recipe.epochs
         state.elapsed = self.session.elapsed()
         self.session.save_state()
         self.session.writer.append_history(row)
-        if state.waited_enough(self.phase.recipe.early_stopping_patience):
-            self.model.stop_training = True
+
+    def rate_of_last_step(self, logs: dict[str, Any]) -> float:
+        """Return the learning rate that the epoch's last step was taken with."""
+        if "learning_rate" in logs:  # noted by the callback that may since have set the next epoch's
+            return logs["learning_rate"]
+        recipe, optimizer = self.phase.recipe, self.model.optimizer
+        if recipe.learning_rate_decay:
+            steps = int(keras.ops.convert_to_numpy(optimizer.iterations)) - 1
+            return recipe.learning_rate / (1 + recipe.learning_rate_decay * steps)
+        return float(optimizer.learning_rate)
 
 
 class StopCheck(keras.callbacks.Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from cvcore.code_export import standalone_script
@@ -56,7 +57,7 @@ def check_fits(recipe: Recipe, dataset: Dataset) -> None:
     """Check that a recipe can train on a dataset, before anything is written or computed.
 
     Raises:
-        InvalidRecipe: a batch is larger than the training split.
+        InvalidRecipe: a batch is larger than the training split, or TensorBoard logs cannot be written here.
     """
     pictures = len(dataset.split("train"))
     for part in (recipe.starts_from, recipe):
@@ -64,6 +65,11 @@ def check_fits(recipe: Recipe, dataset: Dataset) -> None:
             raise InvalidRecipe(
                 f"batch_size must be at most the number of training pictures ({pictures}); received {part.batch_size}"
             )
+        # Keras writes them through TensorFlow, whichever backend computes.
+        missing = [name for name in ("tensorboard", "tensorflow") if find_spec(name) is None]
+        if part is not None and part.tensorboard and missing:
+            raise InvalidRecipe(f"tensorboard logs need a package that is not installed: pip install "
+                                f"{' '.join(missing)}, or leave tensorboard out of the recipe")  # fmt: skip
 
 
 def check_continues(recipe: Recipe, source: Run, dataset: Dataset | None = None) -> None:

@@ -17,7 +17,7 @@ class Phase:
     Attributes:
         name: shown to people.
         trainable: `everything`, `head`, or the base layer from which on the base is trained too.
-        recipe: whose optimizer, learning_rate, batch_size, epochs and augmentation apply.
+        recipe: whose optimizer, learning rates, batches, epochs, callbacks and augmentation apply.
         on_features: the head is trained on stored features; the base runs once a picture, before.
     """
 

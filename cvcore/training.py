@@ -13,11 +13,11 @@ import numpy as np
 
 from cvcore import devices, evaluation
 from cvcore.base_weights import BaseWeights, find_weights
-from cvcore.batches import EvaluationBatches, TrainingBatches
+from cvcore.batches import EvaluationBatches, TrainingBatches, mean_image, validation_rows
 from cvcore.datasets import Dataset, find_dataset, pixels
 from cvcore.errors import CvcoreError, StoppedOnRequest, SupersededAttempt
 from cvcore.features import feature_key, stored_features
-from cvcore.fitting import Recorder, StopCheck, assign, compile_model, predicting
+from cvcore.fitting import StopCheck, assign, compile_model, fit, predicting
 from cvcore.models import Network, build, count_parameters
 from cvcore.new_run import check_fits
 from cvcore.recipe import make_recipe
@@ -54,6 +54,8 @@ def execute(
             session.train(dataset, weights_file)
         except (StoppedOnRequest, KeyboardInterrupt):
             session.stop()
+        finally:
+            devices.set_precision(False)  # for models that this process builds next
     except SupersededAttempt:
         raise
     except CvcoreError as error:
@@ -86,15 +88,17 @@ class Session:
         self.epochs = sum(phase.recipe.epochs for phase in self.phases)
         self.state = TrainingState.load(run.path)
         self.network: Network | None = None
+        self.weights: BaseWeights | None = None
         self.timings: dict[str, float] = {}
         self.began = time.perf_counter()
         self.earlier = self.state.elapsed
 
     def train(self, dataset: Dataset | None, weights_file: Path | None) -> None:
         """Go through the phases from where the state is, then evaluate."""
-        device = devices.prepare()
+        device = devices.prepare(self.recipe.mixed_precision)
         self.writer.update(device=device)
-        self.writer.log(f"attempt {self.writer.attempt} on {device['name']}, Keras on {device['backend']}")
+        self.writer.log(f"attempt {self.writer.attempt} on {device['name']}, Keras on {device['backend']}, "
+                        f"{device['precision']}")  # fmt: skip
         self.writer.replace_history(self.state.rows)
         self.report("reading pictures", 0, 0)
         if dataset is None:
@@ -103,9 +107,8 @@ class Session:
                 wanted["id"], wanted["fingerprint"], lambda done, n: self.report("finding pictures", done, n)
             )
         check_fits(self.recipe, dataset)
-        network, weights = self.build_network(dataset, weights_file)
-        self.network = network
-        data = _Data(self, dataset, network, weights)
+        data = _Data(self, dataset)
+        self.network = network = self.build_network(dataset, weights_file, data.mean())
         self.timings["preparation"] = round(time.perf_counter() - self.began, 3)
         # What the last phase may change includes what the earlier ones may: one list serves the whole run.
         network.train_only(self.phases[-1].trainable)
@@ -118,18 +121,17 @@ class Session:
         assign(changing, self.state.best)
         self.finish(network, data)
 
-    def build_network(self, dataset: Dataset, weights_file: Path | None) -> tuple[Network, BaseWeights | None]:
+    def build_network(self, dataset: Dataset, weights_file: Path | None, mean: np.ndarray | None) -> Network:
         """Build the network with the weights it starts from: random, the base's, or those of a saved run."""
         classes = len(dataset.class_names)
         if source := self.info.get("from_run"):
             network = build(self.recipe, classes, self.seed)
             load_checkpoint(network, load_run(source, self.path.parent))
-            return network, None
-        weights = None
+            return network
         if self.recipe.base:
-            weights = find_weights(self.recipe, self.seed, weights_file, self.info.get("weights"))
-            self.writer.update(weights=weights.summary())
-        return build(self.recipe, classes, self.seed, weights), weights
+            self.weights = find_weights(self.recipe, self.seed, weights_file, self.info.get("weights"))
+            self.writer.update(weights=self.weights.summary())
+        return build(self.recipe, classes, self.seed, self.weights, mean)
 
     def train_phase(self, index: int, phase: Phase, network: Network, changing: list[Any], data: _Data) -> None:
         """Train one phase from where the state is in it; the network ends with the best weights of the phase."""
@@ -137,21 +139,12 @@ class Session:
         network.train_only(phase.trainable)
         model = network.head_model() if phase.on_features else network.model(recipe.augmentation)
         compile_model(model, recipe)
-        if state.phase_epochs:
-            assign(model.optimizer.variables, state.optimizer)
-        inputs, labels = data.inputs("train", phase.on_features)
-        batches = TrainingBatches(inputs, labels, recipe.batch_size, self.seed)
-        validation = EvaluationBatches(*data.inputs("validation", phase.on_features))
-        if state.phase_epochs < recipe.epochs and not state.waited_enough(recipe.early_stopping_patience):
-            model.fit(
-                batches,
-                validation_data=validation,
-                initial_epoch=state.phase_epochs,
-                epochs=recipe.epochs,
-                callbacks=[Recorder(self, phase, batches, changing)],
-                verbose=0,
-                shuffle=False,
-            )
+        if not state.phase_ended:
+            inputs, labels = data.inputs("train", network, phase.on_features)
+            batches = TrainingBatches(inputs, labels, recipe.batch_size, self.seed, recipe.steps_per_epoch)
+            inputs, labels = data.inputs("validation", network, phase.on_features)
+            rows = validation_rows(len(labels), recipe.batch_size, recipe.validation_steps, self.seed)
+            fit(model, self, phase, batches, EvaluationBatches(inputs, labels, rows=rows), changing)
         assign(changing, state.phase_best)
         state.begin_phase(index + 1)
 
@@ -164,9 +157,13 @@ class Session:
         on_features = all(phase.on_features for phase in self.phases)
         model = predicting(network.head_model() if on_features else network.model())
         parts: list[tuple[str, list[str], np.ndarray, np.ndarray]] = []
-        for split in ("validation", "test"):
+        otherwise = self.recipe.test_preprocessing
+        tested = network.preprocessed(otherwise) if otherwise else network
+        for split, seen in (("validation", network), ("test", tested)):
             if paths := data.paths(split):
-                inputs, labels = data.inputs(split, on_features)
+                inputs, labels = data.inputs(split, seen, on_features)
+                if seen is not network and not on_features:
+                    model = predicting(seen.model())
                 outputs = model.predict(EvaluationBatches(inputs, labels), verbose=0, callbacks=[StopCheck(self)])
                 parts.append((split, paths, labels, evaluation.class_probabilities(np.asarray(outputs, np.float64))))
         test = next(((part[3], part[2]) for part in parts if part[0] == "test"), (None, None))
@@ -242,27 +239,38 @@ class Session:
 class _Data:
     """The pictures of a run, decoded once, and the features of its base, computed once; both on first use."""
 
-    def __init__(self, session: Session, dataset: Dataset, network: Network, weights: BaseWeights | None) -> None:
-        self.session, self.dataset, self.network, self.weights = session, dataset, network, weights
+    def __init__(self, session: Session, dataset: Dataset) -> None:
+        self.session, self.dataset = session, dataset
         self.class_names = dataset.class_names
 
     def paths(self, split: str) -> list[str]:
         return [picture.path for picture in self.dataset.split(split)]
 
-    def inputs(self, split: str, on_features: bool) -> tuple[np.ndarray, np.ndarray]:
-        recipe, labels = self.session.recipe, self.dataset.labels(split)
-        report = self.session.report
-        images = pixels(
+    def pictures(self, split: str) -> np.ndarray:
+        """Return the decoded pictures of a split, uint8 (n, image_size, image_size, channels)."""
+        recipe, report = self.session.recipe, self.session.report
+        return pixels(
             self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias,
-            progress=lambda done, n: report(f"reading {split} pictures", done, n),
+            progress=lambda done, n: report(f"reading {split} pictures", done, n), color_mode=recipe.color_mode,
         )  # fmt: skip
+
+    def mean(self) -> np.ndarray | None:
+        """Return the mean picture of the training and validation splits where the recipe subtracts it, else None."""
+        recipe = self.session.recipe
+        if "mean_image" not in (recipe.preprocessing, recipe.test_preprocessing):
+            return None
+        return mean_image(self.pictures("train"), self.pictures("validation"))
+
+    def inputs(self, split: str, network: Network, on_features: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a model of this network takes for a split, pictures or features, and the labels."""
+        images, labels = self.pictures(split), self.dataset.labels(split)
         if not on_features:
             return images, labels
-        assert self.weights is not None
-        key = feature_key(self.network, self.weights.sha256, self.dataset.fingerprint, split)
+        assert self.session.weights is not None
+        report, seconds = self.session.report, self.session.state.seconds
+        key = feature_key(network, self.session.weights.sha256, self.dataset.fingerprint, split)
         began = time.perf_counter()
-        stored = stored_features(self.network, images, key, lambda done, n: report(f"features of {split}", done, n))
-        seconds = self.session.state.seconds
+        stored = stored_features(network, images, key, lambda done, n: report(f"features of {split}", done, n))
         seconds["features"] = seconds.get("features", 0.0) + time.perf_counter() - began
         return stored, labels
 

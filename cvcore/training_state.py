@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 from zipfile import BadZipFile
@@ -26,7 +26,7 @@ class TrainingState:
         rows: all finished epochs, as in history.csv.
         best_val_loss: lowest so far in the whole run, None before the first epoch ends.
         phase_best_val_loss: lowest so far in this phase; the next phase starts from its weights.
-        waited: epochs of this phase without a lower val_loss, for early stopping.
+        phase_ended: the phase has had all its epochs, or was stopped early.
         seconds: training seconds of each phase by name.
         elapsed: wall seconds up to the last finished epoch, of all attempts.
         weights: the weights that the run changes, now.
@@ -40,7 +40,7 @@ class TrainingState:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_val_loss: float | None = None
     phase_best_val_loss: float | None = None
-    waited: int = 0
+    phase_ended: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     elapsed: float = 0.0
     weights: list[np.ndarray] = field(default_factory=list)
@@ -50,23 +50,23 @@ class TrainingState:
 
     ARRAYS: ClassVar = ("weights", "best", "phase_best", "optimizer")
 
+    @property
+    def phase_rows(self) -> list[dict[str, Any]]:
+        """The finished epochs of the phase that is under way."""
+        return self.rows[len(self.rows) - self.phase_epochs :]
+
     def finish_epoch(self, val_loss: float, weights: list[np.ndarray], optimizer: list[np.ndarray]) -> None:
         """Take over what an epoch ended with; keep its weights as the best where its val_loss is the lowest."""
         self.phase_epochs += 1
-        self.waited += 1
         self.weights, self.optimizer = weights, optimizer
         if self.phase_best_val_loss is None or val_loss < self.phase_best_val_loss:
-            self.phase_best_val_loss, self.phase_best, self.waited = val_loss, weights, 0
+            self.phase_best_val_loss, self.phase_best = val_loss, weights
         if self.best_val_loss is None or val_loss < self.best_val_loss:
             self.best_val_loss, self.best = val_loss, weights
 
-    def waited_enough(self, patience: int | None) -> bool:
-        """Say whether early stopping ends the phase: `patience` epochs without a lower val_loss."""
-        return patience is not None and self.waited >= patience
-
     def begin_phase(self, index: int) -> None:
         """Forget what belongs to the phase before."""
-        self.phase, self.phase_epochs, self.waited = index, 0, 0
+        self.phase, self.phase_epochs, self.phase_ended = index, 0, False
         self.phase_best_val_loss, self.phase_best, self.optimizer = None, [], []
 
     def save(self, folder: Path) -> None:
@@ -99,4 +99,5 @@ class TrainingState:
             raise CvcoreError(
                 f"the saved state of run {folder.name} cannot be read; delete its {STATE_FILE} to start from epoch 1"
             ) from error
-        return cls(**numbers, **arrays)
+        known = {one.name for one in fields(cls)}  # an older version counted for early stopping here
+        return cls(**{name: value for name, value in numbers.items() if name in known}, **arrays)

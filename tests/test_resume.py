@@ -77,27 +77,39 @@ def test_early_stopping_of_a_head_that_never_gets_better(lessons):
     assert len(lessons.trained(tiny_stubborn).history()) == 5
 
 
-def test_state_counts_the_epochs_without_a_lower_val_loss():
+def test_state_keeps_the_best_weights_of_the_run_and_of_the_phase():
     state = TrainingState()
-    for val_loss, waited in [(0.9, 0), (0.7, 0), (0.7, 1), (0.8, 2)]:
+    for val_loss in (0.9, 0.7, 0.7, 0.8):
+        state.rows.append({"val_loss": val_loss})
         state.finish_epoch(val_loss, [np.array([val_loss])], [])
-        assert state.waited == waited
-    assert state.waited_enough(2) and not state.waited_enough(3) and not state.waited_enough(None)
     assert state.best[0] == state.phase_best[0] == 0.7
+    assert len(state.phase_rows) == 4
+    state.phase_ended = True
     state.begin_phase(1)
+    assert state.phase_rows == [] and not state.phase_ended
+    state.rows.append({"val_loss": 0.75})
     state.finish_epoch(0.75, [np.array([0.75])], [])
-    assert state.phase_best[0] == 0.75 and state.best[0] == 0.7 and state.waited == 0
+    assert state.phase_best[0] == 0.75 and state.best[0] == 0.7
+    assert state.phase_rows == [{"val_loss": 0.75}]
 
 
 def test_state_is_read_back_whole(tmp_path):
-    state = TrainingState(phase=1, phase_epochs=2, rows=[{"epoch": 1, "loss": 0.1}], best_val_loss=0.3, waited=1,
+    state = TrainingState(phase=1, phase_epochs=2, rows=[{"epoch": 1, "loss": 0.1}], best_val_loss=0.3, phase_ended=True,
                           seconds={"head": 1.5}, weights=[np.ones((2, 3), np.float32)],
                           optimizer=[np.array(7), np.zeros(2, np.float32)])  # fmt: skip
     state.save(tmp_path)
     found = TrainingState.load(tmp_path)
-    assert (found.phase, found.phase_epochs, found.rows, found.waited) == (1, 2, [{"epoch": 1, "loss": 0.1}], 1)
+    assert (found.phase, found.phase_epochs, found.rows) == (1, 2, [{"epoch": 1, "loss": 0.1}])
+    assert found.phase_ended is True and found.seconds == {"head": 1.5}
     assert found.optimizer[0] == 7 and found.optimizer[0].shape == ()
     assert found.weights[0].dtype == np.float32 and found.weights[0].shape == (2, 3)
+
+
+def test_state_of_an_older_version_is_read(tmp_path):
+    state = TrainingState(phase=1, phase_epochs=2)
+    state.waited = 3  # what that version kept
+    state.save(tmp_path)
+    assert TrainingState.load(tmp_path) == TrainingState(phase=1, phase_epochs=2)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a zip", b"something else"])

@@ -1,0 +1,101 @@
+"""Keras' own callbacks as a recipe asks for them, and how a resumed phase brings them up to date."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from cvcore.schedules import SCHEDULES
+from cvcore.strategies import Phase
+
+# What these do depends on the epochs that have gone by, and they forget them when `fit` begins.
+REPLAYED = (
+    keras.callbacks.LearningRateScheduler,
+    keras.callbacks.ReduceLROnPlateau,
+    keras.callbacks.EarlyStopping,
+    keras.callbacks.CSVLogger,
+)
+LOGGED = ("accuracy", "loss", "val_accuracy", "val_loss")
+
+
+def callbacks_of(phase: Phase, folder: Path, finished: list[dict[str, Any]]) -> list[keras.callbacks.Callback]:
+    """Make the callbacks that a phase's recipe asks for, in the order in which `fit` calls them.
+
+    CSVLogger writes csv_log-PHASE.csv, TensorBoard tensorboard/PHASE/ (scalars, graph, histograms of the weights) and
+    ModelCheckpoint checkpoint-PHASE.keras. The checkpoint is of the model that the phase fits: on stored features that
+    is the head alone, on pictures the whole network. An epoch that was cut off and repeated may be in TensorBoard's
+    logs twice.
+
+    Args:
+        phase: names the files; its recipe says what is wanted.
+        folder: the run directory.
+        finished: rows of history.csv of the phase's finished epochs; [] unless the phase is resumed.
+    """
+    recipe, callbacks = phase.recipe, []
+    if recipe.learning_rate_schedule:
+        schedule = SCHEDULES[recipe.learning_rate_schedule]
+        callbacks.append(
+            keras.callbacks.LearningRateScheduler(lambda epoch, _: schedule(epoch, recipe.epochs, recipe.learning_rate))
+        )
+    if recipe.reduce_lr_patience:
+        monitor = recipe.reduce_lr_monitor
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                monitor, recipe.reduce_lr_factor, recipe.reduce_lr_patience, mode=better(monitor)
+            )
+        )
+    if recipe.early_stopping_patience:
+        monitor = recipe.early_stopping_monitor
+        callbacks.append(
+            keras.callbacks.EarlyStopping(monitor, patience=recipe.early_stopping_patience, mode=better(monitor))
+        )
+    if recipe.csv_logger:
+        callbacks.append(keras.callbacks.CSVLogger(folder / f"csv_log-{phase.name}.csv"))
+    if recipe.tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard" / phase.name, histogram_freq=1))
+    if recipe.model_checkpoint:
+        monitor = recipe.model_checkpoint
+        best = min if better(monitor) == "min" else max
+        # ModelCheckpoint fills in {names} in its path.
+        path = str(folder / f"checkpoint-{phase.name}.keras").replace("{", "{{").replace("}", "}}")
+        callbacks.append(
+            keras.callbacks.ModelCheckpoint(
+                path, monitor, save_best_only=True, mode=better(monitor),
+                initial_value_threshold=best((row[monitor] for row in finished), default=None),
+            )
+        )  # fmt: skip
+    return callbacks
+
+
+def better(monitor: str) -> str:
+    """Say which value of a monitored figure is the better one: `min` of a loss, `max` of an accuracy."""
+    return "min" if monitor.endswith("loss") else "max"
+
+
+def replay(callbacks: list[keras.callbacks.Callback], finished: list[dict[str, Any]]) -> None:
+    """Put the finished epochs of a phase through callbacks that have just begun.
+
+    The model's optimizer must be a new one: callbacks that set its learning rate do so again.
+
+    Args:
+        callbacks: from `callbacks_of`.
+        finished: rows of history.csv.
+    """
+    replayed = [callback for callback in callbacks if isinstance(callback, REPLAYED)]
+    for epoch, row in enumerate(finished):
+        logs = {name: row[name] for name in LOGGED}
+        for callback in replayed:
+            callback.on_epoch_begin(epoch)
+        for callback in replayed:
+            callback.on_epoch_end(epoch, logs)
+
+
+def close(callbacks: list[keras.callbacks.Callback]) -> None:
+    """Close the files of callbacks whose `fit` was cut off; Keras closes them only after one that ends well."""
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.CSVLogger | keras.callbacks.TensorBoard):
+            with suppress(OSError):  # the disk is full: that is what has cut it off, and was said
+                callback.on_train_end()
