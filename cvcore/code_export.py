@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvcore import code_parts
-from cvcore.augmentation import AugmentationPolicy
-from cvcore.bases import BASES
+from cvcore import code_layers, code_parts
+from cvcore.code_network import NetworkCode
+from cvcore.code_parts import literal
+from cvcore.code_training import compiled, schedule_sources, training
 from cvcore.datasets.pictures import SUFFIXES
 from cvcore.datasets.splits import HELD_OUT, VALIDATION_OF_TRAIN
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.strategies import Phase, phases
 
-BATCH_NORMALIZED = ("Xception", "MobileNetV2", "ResNet50", "EfficientNetV2B0")
 FOLDER_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val"),
@@ -40,15 +40,6 @@ def standalone_script(info: dict[str, Any]) -> str:
     return _Script(info).text()
 
 
-def literal(value: Any) -> str:
-    """Write a string, a number, or a list of them as Python source, strings in double quotes where that is plain."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(literal, value))}]"
-    text = repr(value)
-    plain = isinstance(value, str) and text[0] == "'" and '"' not in text and "\\" not in text
-    return f'"{text[1:-1]}"' if plain else text
-
-
 class _Script:
     """The parts of one script; each method returns one of them as text."""
 
@@ -61,15 +52,9 @@ class _Script:
         counts = info["dataset"]["counts"]
         self.counts = {split: [int(counts[split].get(name, 0)) for name in self.classes] for split in FOLDER_NAMES
                        if split in counts}  # fmt: skip
-        self.on_features = any(phase.on_features for phase in self.phases)
-        policies = [_policy(phase.recipe) for phase in self.phases]
-        # One model serves all phases unless they train on other inputs or with another augmentation.
-        self.one_model = not self.on_features and all(policy == policies[0] for policy in policies)
-        self.policies = [policy for place, policy in enumerate(policies) if policy and policy not in policies[:place]]
+        self.network = NetworkCode(self.recipe, self.phases, len(self.classes), bool(self.from_run), "test" in counts)
         self.divided = self._divided()
-        self.caffe = code_parts.CAFFE_LAYER in self.preprocessing()
         self.split_seed = int(info["dataset"].get("split_seed", 0))
-        self.loss = "binary_crossentropy" if len(self.classes) == 2 else "sparse_categorical_crossentropy"
 
     def _divided(self) -> tuple[bool, bool]:
         """Say, by the run's counts, whether the app may have made all the splits itself, and whether validation."""
@@ -85,21 +70,23 @@ class _Script:
 
     def text(self) -> str:
         """Put the parts in the order in which a student reads them."""
-        resize = code_parts.RESIZE[self.recipe.interpolation, self.recipe.antialias]
-        draws = bool(self.policies) or any("Dropout" in layer for layer in (*self.convolutions(), *self.head_layers()))
+        network, streams = self.network, any(phase.recipe.steps_per_epoch for phase in self.phases)
         parts = [
             f"{self.head()}\n\n{self.settings()}",
-            code_parts.PICTURES.substitute(suffixes=literal(sorted(SUFFIXES)), resize=resize),
+            code_parts.pictures(sorted(SUFFIXES), self.recipe),
             *([code_parts.DIVIDE.replace("SPLIT_SEED", str(self.split_seed))] if any(self.divided) else []),
             code_parts.FOLDERS,
             self.reading(),
             code_parts.BATCHES,
-            code_parts.EVERY_EPOCH.substitute(reseed=code_parts.RESEED if draws else ""),
-            *[code_parts.augmentation_layer(policy, self.augmentation(policy)) for policy in self.policies],
-            *([code_parts.CAFFE] if self.caffe else []),
-            *([code_parts.doodle_base_source()] if self.recipe.base == "doodle-base" else []),
-            self.network(),
-            *[self.training(place) for place in range(len(self.phases))],
+            *([code_parts.STREAM] if streams else []),
+            code_parts.EVERY_EPOCH.substitute(reseed=code_parts.RESEED if network.draws else ""),
+            *schedule_sources(self.phases),
+            *([code_parts.BFLOAT16] if self.recipe.mixed_precision else []),
+            *[code_layers.augmentation_layer(policy, network.augmentation(policy)) for policy in network.policies],
+            *([code_layers.CAFFE] if network.caffe else []),
+            *([code_layers.doodle_base_source()] if self.recipe.base == "doodle-base" else []),
+            network.text(),
+            *[training(network, place, list(self.counts)) for place in range(len(self.phases))],
             self.results(),
         ]
         return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -114,20 +101,14 @@ class _Script:
         if self.divided[1]:
             layout += "\nIt may lack validation: 20 % of train are held out as the app does."
         usage = " MODEL_FILE" if self.from_run else ""
-        if not self.from_run and self.base_file():
-            usage = f" {self.base_file()}"
+        if not self.from_run and self.network.base_file():
+            usage = f" {self.network.base_file()}"
         return code_parts.HEAD.substitute(
             usage=usage,
             layout=layout,
             hashlib="import hashlib\n" if any(self.divided) else "",
-            ops=", ops" if self.policies else "",
+            ops=", ops" if self.network.policies else "",
         )
-
-    def base_file(self) -> str:
-        """Name the argument for the base's weights; "" where there is none to give."""
-        if self.recipe.base is None or self.recipe.weights == "random":
-            return ""
-        return "WEIGHTS_FILE" if BASES[self.recipe.base].weights_file is None else "[WEIGHTS_FILE]"
 
     def settings(self) -> str:
         """Write the command line and the constants."""
@@ -135,9 +116,9 @@ class _Script:
                  'parser.add_argument("data_folder")']  # fmt: skip
         if self.from_run:
             lines.append('parser.add_argument("model_file", help="model.keras of the run named in FROM_RUN")')
-        elif self.base_file() == "WEIGHTS_FILE":
+        elif self.network.base_file() == "WEIGHTS_FILE":
             lines.append('parser.add_argument("weights_file", help="cvcore/weights/doodle_base.weights.h5 of the app")')
-        elif self.base_file():
+        elif self.network.base_file():
             lines.append('parser.add_argument("weights_file", nargs="?", default="imagenet", '
                          'help="default: Keras downloads it")')  # fmt: skip
         lines += [
@@ -183,154 +164,9 @@ class _Script:
             [*lines, *[f'{split}_images, {split}_labels = load({split}_files, "{split}")' for split in self.counts]]
         )
 
-    # The network, layer by layer as `models.build` makes it.
-
-    def preprocessing(self) -> list[str]:
-        base = BASES[self.recipe.base] if self.recipe.base else None
-        how = base.preprocessing if base and self.recipe.preprocessing == "base" else self.recipe.preprocessing
-        return {
-            "rescale": ['layers.Rescaling(1 / 255, name="preprocessing")'],
-            "tf": ['layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")'],
-            "caffe": [code_parts.CAFFE_LAYER],
-        }.get(how, [])
-
-    def convolutions(self) -> list[str]:
-        recipe, chain = self.recipe, []
-        pools = len(recipe.filters) if recipe.pools is None else recipe.pools
-        for index, filters in enumerate(recipe.filters, start=1):
-            chain.append(f'layers.Conv2D({filters}, 3, activation="relu", name="conv{index}")')
-            if index <= pools:
-                chain.append(f'layers.MaxPooling2D(2, name="pool{index}")')
-                if recipe.block_dropout:
-                    chain.append(f'layers.Dropout({recipe.block_dropout}, name="pool{index}_dropout")')
-        return chain
-
-    def body_lines(self, start: str) -> list[str]:
-        """Connect x from `start` through preprocessing, the convolutions or the base, and average pooling."""
-        pool = ['layers.GlobalAveragePooling2D(name="average_pool")'] if self.recipe.pooling == "average" else []
-        chain = [*self.preprocessing(), *(["base"] if self.recipe.base else self.convolutions()), *pool]
-        names = [start, *["x"] * len(chain)]
-        return [
-            f"x = {layer}({name}{', training=False' if layer == 'base' else ''})"
-            for name, layer in zip(names, chain, strict=False)
-        ]
-
-    def head_layers(self) -> list[str]:
-        recipe = self.recipe
-        chain = ['layers.Flatten(name="flatten")'] if recipe.pooling == "flatten" else []
-        if recipe.dropout:
-            chain.append(f'layers.Dropout({recipe.dropout}, name="dropout")')
-        activation = "" if recipe.dense_activation == "linear" else f'activation="{recipe.dense_activation}", '
-        for index, units in enumerate(recipe.dense, start=1):
-            chain.append(f'layers.Dense({units}, {activation}name="dense{index}")')
-            if recipe.dense_dropout:
-                chain.append(f'layers.Dropout({recipe.dense_dropout}, name="dense{index}_dropout")')
-        two = len(self.classes) == 2
-        last = '1, activation="sigmoid"' if two else 'len(CLASS_NAMES), activation="softmax"'
-        return [*chain, f'layers.Dense({last}, name="prediction")']
-
-    def augmentation(self, policy: AugmentationPolicy) -> str:
-        """Name the layer class of a policy; two phases may have two."""
-        return "Augmentation" if policy == self.policies[-1] else "HeadAugmentation"
-
-    def pictures_in(self, recipe: Recipe) -> tuple[list[str], str]:
-        """Begin a model at its pictures, augmented as a phase's recipe says; say where it goes on from."""
-        lines, policy = ['inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")'], _policy(recipe)
-        if policy is None:
-            return lines, "inputs"
-        return [*lines, f'x = {self.augmentation(policy)}(name="augmentation")(inputs)'], "x"
-
-    def network(self) -> str:
-        """Make every layer that has weights, in the order in which the app makes them."""
-        lines = ["# The network", "keras.utils.set_random_seed(SEED)"]
-        lines += self.base_lines() if self.recipe.base else []
-        if self.one_model:
-            first, start = self.pictures_in(self.phases[0].recipe)
-            lines += [*first, *self.body_lines(start), *[f"x = {layer}(x)" for layer in self.head_layers()]]
-            lines += ["model = keras.Model(inputs, x)"]
-        else:
-            lines += ["head = [", *[f"    {layer}," for layer in self.head_layers()], "]", "", ""]
-            lines += ["def through_base(x):", *[f"    {line}" for line in self.body_lines("x")], "    return x", "", ""]
-            lines += ["def through_head(x):", "    for layer in head:", "        x = layer(x)", "    return x"]
-        if self.from_run:
-            lines.append("model.load_weights(arguments.model_file)  # base and head as the run FROM_RUN left them")
-        return "\n".join(lines)
-
-    def base_lines(self) -> list[str]:
-        """Make the pretrained base; it is frozen until a phase says otherwise."""
-        recipe, shape = self.recipe, "(IMAGE_SIZE, IMAGE_SIZE, 3)"
-        given = bool(self.base_file()) and not self.from_run
-        if recipe.base == "doodle-base":
-            lines = [f"base = doodle_base({shape})"]
-            lines += ["base.load_weights(arguments.weights_file)"] if given else []
-        else:
-            alpha = f'alpha={recipe.alpha}, name="mobilenetv2", ' if recipe.base == "MobileNetV2" else ""
-            weights = "arguments.weights_file" if given else "None"
-            options = f"include_top=False, {alpha}weights={weights}, input_shape={shape}"
-            lines = [f"base = keras.applications.{recipe.base}(", f"    {options}", ")"]
-        if recipe.base == "EfficientNetV2B0":
-            lines += [
-                "for layer in base.layers:",
-                "    if isinstance(layer, layers.Dropout):",
-                "        layer.rate = 0.0  # the base stays in inference mode",
-            ]
-        return [*lines, "base.trainable = False"]
-
-    def training(self, place: int) -> str:
-        """Write one phase: what is trainable, the model, compile and fit."""
-        phase = self.phases[place]
-        recipe, split = phase.recipe, "features" if phase.on_features else "images"
-        lines = [f"# {place + 1}. {phase.name.capitalize()}"] if len(self.phases) > 1 else ["# Training"]
-        if phase.on_features:
-            lines += code_parts.FEATURES.splitlines()
-            for name in self.counts if len(self.phases) == 1 else ("train", "validation"):
-                batches = f"Batches({name}_images, {name}_labels, 32)"
-                lines.append(f"{name}_features = extractor.predict({batches}, verbose=0)")
-            lines += ['feature = keras.Input(extractor.output_shape[1:], name="feature")']
-            lines += ["model = keras.Model(feature, through_head(feature))"]
-        elif not self.one_model:
-            first, start = self.pictures_in(recipe)
-            lines += [*first, f"model = keras.Model(inputs, through_head(through_base({start})))"]
-        if phase.trainable not in ("everything", "head"):
-            if place:
-                lines += ["head_epochs, head_weights = len(history), model.get_weights()"]
-            lines += ["base.trainable = True", "for layer in base.layers:"]
-            lines += [
-                f"    if layer.name == {literal(phase.trainable)}:",
-                "        break",
-                "    layer.trainable = False",
-            ]
-            if recipe.base in BATCH_NORMALIZED:
-                lines += [
-                    "for layer in base.layers:",
-                    "    if isinstance(layer, layers.BatchNormalization):",
-                    "        layer.trainable = False  # the base stays in inference mode",
-                ]
-        patience = recipe.early_stopping_patience or recipe.epochs
-        lines += [
-            f"batches = Batches(train_{split}, train_labels, {recipe.batch_size})",
-            "# Ends with the weights of the lowest val_loss"
-            + (f", {patience} epochs after it at the latest." if recipe.early_stopping_patience else "."),
-            f'keep_best = keras.callbacks.EarlyStopping("val_loss", patience={patience}, restore_best_weights=True)',
-            "model.compile(",
-            f"    optimizer={_optimizer(recipe)},",
-            f'    loss="{self.loss}",',
-            '    metrics=["accuracy"],',
-            "    jit_compile=XLA,",
-            ")",
-            "model.fit(",
-            "    batches,",
-            f"    validation_data=Batches(validation_{split}, validation_labels, 64),",
-            f"    epochs={recipe.epochs},",
-            "    callbacks=[EveryEpoch(batches), keep_best],",
-            "    shuffle=False,",
-            "    verbose=0,",
-            ")",
-        ]
-        return "\n".join(lines)
-
     def results(self) -> str:
         """Evaluate the best epoch on the test split, once, and save the network if asked to."""
+        on_features = self.phases[-1].on_features
         lines = ["# The best epoch, and the test split for the first and only time",
                  'best = min(history, key=lambda row: row["val_loss"])']  # fmt: skip
         if len(self.phases) > 1:
@@ -339,27 +175,19 @@ class _Script:
         figures = "best_epoch {epoch}  val_loss {val_loss:.6g}  val_accuracy {val_accuracy:.6g}"
         lines.append(f'print("{figures}".format(**best))')
         if "test" in self.counts:
-            kind = "features" if self.phases[-1].on_features else "images"
-            lines.append(f"test_loss, test_accuracy = model.evaluate(Batches(test_{kind}, test_labels, 64), verbose=0)")
+            model, kind = "model", "features" if on_features else "images"
+            if self.network.other_test and not on_features:
+                model = "test_model"
+                lines += [*self.network.for_test_pictures(), f"{model} = keras.Model(test_inputs, x)"]
+                lines += compiled(model, self.network)
+            batches = f"Batches(test_{kind}, test_labels, 64)"
+            lines.append(f"test_loss, test_accuracy = {model}.evaluate({batches}, verbose=0)")
             lines.append('print(f"test_loss {test_loss:.6g}  test_accuracy {test_accuracy:.6g}")')
-        custom = [*map(self.augmentation, self.policies), *(["CaffePreprocessing"] if self.caffe else [])]
+        custom = [*map(self.network.augmentation, self.network.policies)]
+        custom += ["CaffePreprocessing"] if self.network.caffe else []
         if custom:
             lines.append(f"# keras.saving.load_model needs custom_objects for {' and '.join(custom)}")
         lines.append("if arguments.save:")
-        if self.phases[-1].on_features:
+        if on_features:
             lines.append("    model = keras.Model(inputs, through_head(extractor.output))")
         return "\n".join([*lines, "    model.save(arguments.save)"])
-
-
-def _policy(recipe: Recipe) -> AugmentationPolicy | None:
-    return recipe.augmentation if recipe.augmentation and not recipe.augmentation.is_identity else None
-
-
-def _optimizer(recipe: Recipe) -> str:
-    name = {"rmsprop": "RMSprop", "adam": "Adam", "sgd": "SGD"}[recipe.optimizer]
-    options = f", momentum={recipe.momentum}" if recipe.momentum else ""
-    if recipe.optimizer != "sgd":
-        options = ""
-    elif recipe.nesterov:
-        options += ", nesterov=True"
-    return f"keras.optimizers.{name}({recipe.learning_rate}{options})"

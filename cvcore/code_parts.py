@@ -1,13 +1,21 @@
-"""The parts of an exported script that are the same in every script, or that one policy decides (see `code_export`)."""
+"""The parts of an exported script that are nearly the same in every script (see `code_export`)."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable
-from pathlib import Path
 from string import Template
+from typing import Any
 
-from cvcore.augmentation import AugmentationPolicy
+from cvcore.recipe import Recipe
+
+
+def literal(value: Any) -> str:
+    """Write a string, a number, or a list of them as Python source, strings in double quotes where that is plain."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(literal, value))}]"
+    text = repr(value)
+    plain = isinstance(value, str) and text[0] == "'" and '"' not in text and "\\" not in text
+    return f'"{text[1:-1]}"' if plain else text
+
 
 HEAD = Template('''"""Repeat one run of Fourways with Keras, NumPy and Pillow alone.
 
@@ -32,14 +40,14 @@ SUFFIXES = $suffixes
 
 
 def read(path):
-    """Read one picture as upright RGB, transparency laid on white, resized: uint8 (IMAGE_SIZE, IMAGE_SIZE, 3)."""
+    """Read one picture as upright $colours, transparency laid on white, resized: uint8 ($sides)."""
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I;16"):  # 16 bits a pixel
         image = Image.fromarray(((np.asarray(image).astype("uint32") + 128) // 257).astype("uint8"))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return resized(image.convert("RGB"))
+    return resized(image.convert("RGB")$greys)
 
 
 $resize
@@ -57,7 +65,7 @@ def find(folder):
 
 
 def load(files, split):
-    """Read pictures into memory: uint8 (n, IMAGE_SIZE, IMAGE_SIZE, 3), and their labels (n,)."""
+    """Read pictures into memory: uint8 (n, $sides), and their labels (n,)."""
     images, labels = [], []
     for path, label in files:
         try:
@@ -99,6 +107,22 @@ def resized(image):
     """Resize by taking the nearest pixel, as the loaders of early Keras did."""
     return np.asarray(image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.NEAREST))''',
 }
+
+
+def pictures(suffixes: list[str], recipe: Recipe) -> str:
+    """Write the functions that find, read and resize pictures as a recipe says."""
+    resize, grey = RESIZE[recipe.interpolation, recipe.antialias], recipe.color_mode == "grayscale"
+    if grey:  # Pillow's greys have no axis for their one channel
+        lines = [line + "[..., None]" if "return np.asarray(" in line else line for line in resize.splitlines()]
+        resize = "\n".join(lines).replace("pixels = np.asarray(image)", "pixels = np.asarray(image)[..., None]")
+    return PICTURES.substitute(
+        suffixes=literal(suffixes),
+        colours="greys" if grey else "RGB",
+        greys='.convert("L")' if grey else "",
+        sides=f"IMAGE_SIZE, IMAGE_SIZE, {1 if grey else 3}",
+        resize=resize,
+    )
+
 
 FOLDERS = '''\
 data = Path(arguments.data_folder)
@@ -161,6 +185,25 @@ class Batches(keras.utils.PyDataset):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         return self.inputs[rows].astype("float32"), self.labels[rows]'''
 
+STREAM = '''\
+class Stream(Batches):
+    """Batches of passes that go on from epoch to epoch; an epoch takes the next `steps` of them."""
+
+    def __init__(self, inputs, labels, batch_size, steps):
+        super().__init__(inputs, labels, batch_size)
+        self.steps, self.taken = steps, 0
+
+    def shuffle(self, epoch):
+        self.taken = (epoch - 1) * self.steps
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        done, place = divmod(self.taken + index, super().__len__())
+        super().shuffle(done + 1)  # each pass has its own order
+        return super().__getitem__(place)'''
+
 EVERY_EPOCH = Template('''\
 history = []
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
@@ -189,141 +232,27 @@ RESEED = """
 
 FEATURES = """\
 # The base is frozen: one look at each picture is enough, the head learns from what it saw.
-inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
+inputs = INPUT
 extractor = keras.Model(inputs, through_base(inputs))"""
 
-CAFFE_LAYER = 'CaffePreprocessing(name="preprocessing")'
-CAFFE = '''\
-class CaffePreprocessing(layers.Layer):
-    """Pixels 0..255 RGB to BGR minus the mean of ImageNet, as VGG16 and ResNet50 were trained."""
+BFLOAT16 = '''\
+def good_at_bfloat16():
+    """Say whether there is a GPU that multiplies bfloat16 in hardware: compute capability 8 (2020) or more."""
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
 
-    def call(self, images):
-        return keras.ops.flip(images, axis=-1) - keras.ops.convert_to_tensor([103.939, 116.779, 123.68], "float32")'''
+        gpus = tf.config.list_physical_devices("GPU")
+        about = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+        return about.get("compute_capability", (0, 0)) >= (8, 0)
+    if keras.config.backend() == "jax":
+        import jax
 
+        gpu = jax.local_devices()[0]
+        return gpu.platform == "gpu" and float(getattr(gpu, "compute_capability", 0)) >= 8
+    import torch
 
-def augmentation_layer(policy: AugmentationPolicy, name: str) -> str:
-    """Write a policy as one Keras layer that draws and warps as `augmentation_layer.Augmentation` does.
-
-    Args:
-        policy: only what it changes is in the layer.
-        name: of the class.
-    """
-
-    def between(column: int, reach: float, middle: str = "") -> str:
-        return f"{middle}{reach!r} * (2 * uniforms[:, {column}] - 1)"
-
-    lines: list[str] = []
-    if policy.has_geometry:
-        lines += _geometry(policy, between)
-    for flip, column, axis in (("horizontal_flip", 0, 2), ("vertical_flip", 1, 1)):
-        if getattr(policy, flip) and not policy.has_geometry:
-            lines.append(f"chosen = (uniforms[:, {column}] < 0.5)[:, None, None, None]  # {flip.replace('_', ' ')}")
-            lines.append(f"images = ops.where(chosen, ops.flip(images, axis={axis}), images)")
-    if policy.has_light:
-        bias = []
-        if policy.contrast:
-            lines.append(f"gain = {between(9, policy.contrast, '1 + ')}")
-            bias.append("(1 - gain) * 127.5")
-        if policy.brightness:
-            bias.append(f"255 * ({between(8, policy.brightness)})")
-        lines.append(f"bias = {' + '.join(bias)}")
-        product = "images * gain[:, None, None, None]" if policy.contrast else "images"
-        lines.append(f"images = ops.clip({product} + bias[:, None, None, None], 0, 255)")
-    body = "\n".join(f"        {line}" for line in lines)
-    return f'''class {name}(layers.Layer):
-    """Change each training picture at random; hand pictures on untouched otherwise."""
-
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.seed_generator = keras.random.SeedGenerator(SEED)
-
-    def call(self, images, training=False):
-        if not training:
-            return images
-        uniforms = keras.random.uniform((ops.shape(images)[0], 10), seed=self.seed_generator)
-{body}
-        return images'''
+    return bool(torch.version.cuda) and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
 
 
-def _geometry(policy: AugmentationPolicy, between: Callable[..., str]) -> list[str]:
-    """Write `augmentation.matrices` without the terms that are zero here, in its order, so that no bit differs."""
-    lines = [
-        "height, width = images.shape[1:3]",
-        "centre_x, centre_y = (width - 1) / 2, (height - 1) / 2",
-        "one = ops.ones_like(uniforms[:, 0])",
-    ]
-    scale_x, scale_y = "", ""
-    if policy.zoom_per_axis and policy.zoom:
-        scale_x, scale_y = (f"({between(column, policy.zoom, '1 + ')})" for column in (6, 7))
-    elif policy.zoom:
-        lines.append(f"zoom = {between(6, policy.zoom, '1 + ')}")
-        scale_x = scale_y = "zoom"
-    for axis, scale, flip, column in (
-        ("x", scale_x, policy.horizontal_flip, 0),
-        ("y", scale_y, policy.vertical_flip, 1),
-    ):
-        mirrored = f"ops.where(uniforms[:, {column}] < 0.5, -one, one)"
-        factors = [factor for factor in (scale, mirrored if flip else "") if factor]
-        lines.append(f"scale_{axis} = {' * '.join(factors) or 'one'}")
-    squash = "scale_y"
-    if policy.shear:
-        lines.append(f"shear = np.pi / 180 * ({between(5, policy.shear)})")
-        lines.append("lean, squash = -ops.sin(shear) * scale_y, ops.cos(shear) * scale_y")
-        squash = "squash"
-    shifts = [
-        (name, side, column, reach)
-        for name, side, column, reach in (
-            ("right", "width", 3, policy.width_shift),
-            ("down", "height", 4, policy.height_shift),
-        )
-        if reach
-    ]
-    lines += [f"{name} = -{side} * ({between(column, reach)})" for name, side, column, reach in shifts]
-    moved = [name for name, *_ in shifts]
-    if policy.rotation:
-        lines.append(f"angle = np.pi / 180 * ({between(2, policy.rotation)})")
-        lines.append("cos, sin = ops.cos(angle), ops.sin(angle)")
-        a1 = f"cos * lean - sin * {squash}" if policy.shear else f"-sin * {squash}"
-        b1 = f"sin * lean + cos * {squash}" if policy.shear else f"cos * {squash}"
-        a, b = ("cos * scale_x", a1), ("sin * scale_x", b1)
-        move_x = {"right": "cos * right", "down": "-sin * down"}
-        move_y = {"right": "sin * right", "down": "cos * down"}
-    else:
-        a, b = ("scale_x", "lean" if policy.shear else "0 * one"), ("0 * one", squash)
-        move_x, move_y = {"right": "right"}, {"down": "down"}
-    along_x = " + ".join([*[move_x[name] for name in moved if name in move_x], "centre_x"]).replace("+ -", "- ")
-    along_y = " + ".join([*[move_y[name] for name in moved if name in move_y], "centre_y"])
-    fill = f'fill_mode="{policy.fill_mode}"'
-    if policy.fill_mode == "constant":
-        fill += f", fill_value={policy.fill_value!r}"
-    return [
-        *lines,
-        "# Output pixel (x, y) is read from input point (a0 x + a1 y + a2, b0 x + b1 y + b2), all about the centre.",
-        f"a0, a1 = {a[0]}, {a[1]}",
-        f"b0, b1 = {b[0]}, {b[1]}",
-        f"a2 = {along_x} - a0 * centre_x - a1 * centre_y",
-        f"b2 = {along_y} - b0 * centre_x - b1 * centre_y",
-        "numbers = ops.stack([a0, a1, a2, b0, b1, b2, 0 * one, 0 * one], axis=-1)",
-        "images = ops.image.affine_transform(",
-        f'    images, numbers, "bilinear", {fill}, data_format="channels_last"',
-        ")",
-    ]
-
-
-def doodle_base_source() -> str:
-    """Return the architecture of the bundled base as it is written in `doodle_base`, without loading Keras."""
-    source = (Path(__file__).parent / "doodle_base.py").read_text()
-    lines = source.splitlines()
-    statements = ast.parse(source).body
-    function = next(node for node in statements if isinstance(node, ast.FunctionDef) and node.name == "doodle_base")
-    used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-    constants = [
-        ast.get_source_segment(source, node) or ""
-        for node in statements
-        if isinstance(node, ast.Assign) and used & {name.id for name in node.targets if isinstance(name, ast.Name)}
-    ]
-    docstring = function.body[0]
-    assert docstring.end_lineno is not None
-    code = [*lines[function.lineno - 1 : docstring.lineno - 1], *lines[docstring.end_lineno : function.end_lineno]]
-    title = "# The bundled base: filters of each block's convolutions, a max pooling between blocks."
-    return "\n".join([title, *constants]) + "\n\n\n" + "\n".join(code)
+# Mixed precision: computes in bfloat16 where that is quick, and keeps the weights in float32.
+keras.config.set_dtype_policy("mixed_bfloat16" if good_at_bfloat16() else "float32")'''

@@ -1,0 +1,154 @@
+"""How an exported script trains: each phase of a run with its optimizer and Keras' callbacks (see `code_export`)."""
+
+from __future__ import annotations
+
+import inspect
+
+from cvcore import code_parts
+from cvcore.code_network import NetworkCode
+from cvcore.code_parts import literal
+from cvcore.recipe import Recipe
+from cvcore.schedules import SCHEDULES
+from cvcore.strategies import Phase
+
+
+def training(network: NetworkCode, place: int, splits: list[str]) -> str:
+    """Write one phase: what is trainable, the model, compile and fit.
+
+    Args:
+        network: of the run.
+        place: of the phase among the run's, from 0.
+        splits: those that the run has.
+    """
+    phase = network.phases[place]
+    recipe, kind = phase.recipe, "features" if phase.on_features else "images"
+    lines = [f"# {place + 1}. {phase.name.capitalize()}"] if len(network.phases) > 1 else ["# Training"]
+    if phase.on_features:
+        lines += _features(network, splits if len(network.phases) == 1 else ["train", "validation"])
+    elif not network.one_model:
+        first, start = network.pictures_in(recipe)
+        lines += [*first, f"model = keras.Model(inputs, through_head(through_base({start})))"]
+    if phase.trainable not in ("everything", "head"):
+        if place:
+            lines.append("head_epochs, head_weights = len(history), model.get_weights()")
+        lines += network.unfreezing(phase.trainable)
+    batches = f"train_{kind}, train_labels, {recipe.batch_size}"
+    steps = recipe.steps_per_epoch
+    lines.append(f"batches = Stream({batches}, steps={steps})" if steps else f"batches = Batches({batches})")
+    evaluated = f"validation_{kind}, validation_labels"
+    if recipe.validation_steps:
+        lines += [
+            f"# {recipe.validation_steps} batches of validation pictures, drawn once, stand for all while training.",
+            "drawn = np.random.default_rng(epoch_seed(0, 0)).permutation(len(validation_labels))",
+            f"seen = np.sort(drawn[: {recipe.validation_steps} * {recipe.batch_size}])",
+        ]
+        evaluated = f"validation_{kind}[seen], validation_labels[seen]"
+    return "\n".join(
+        [
+            *lines,
+            *_best_epoch(recipe),
+            *_decay(recipe),
+            *compiled("model", network, recipe),
+            "model.fit(",
+            "    batches,",
+            f"    validation_data=Batches({evaluated}, 64),",
+            f"    epochs={recipe.epochs},",
+            *_callbacks(phase),
+            "    shuffle=False,",
+            "    verbose=0,",
+            ")",
+        ]
+    )
+
+
+def compiled(model: str, network: NetworkCode, recipe: Recipe | None = None) -> list[str]:
+    """Compile the model of this name, to be trained as a recipe says, or only to be evaluated."""
+    return [
+        f"{model}.compile(",
+        *([f"    optimizer={_optimizer(recipe)},"] if recipe else []),
+        f'    loss="{"sparse_categorical" if network.softmax else "binary"}_crossentropy",',
+        '    metrics=["accuracy"],',
+        "    jit_compile=XLA,",
+        ")",
+    ]
+
+
+def schedule_sources(phases: tuple[Phase, ...]) -> list[str]:
+    """Return the source of each learning-rate schedule that a run's phases name."""
+    names = dict.fromkeys(phase.recipe.learning_rate_schedule for phase in phases)
+    return [inspect.getsource(SCHEDULES[name]) for name in names if name]
+
+
+def _features(network: NetworkCode, splits: list[str]) -> list[str]:
+    """Run the frozen base once over each split, and make the model that is trained on what it saw."""
+    lines = code_parts.FEATURES.replace("INPUT", network.input).splitlines()
+    for name in splits:
+        extractor = "extractor"
+        if name == "test" and network.other_test:
+            extractor = "test_extractor"
+            lines += [*network.for_test_pictures(), f"{extractor} = keras.Model(test_inputs, x)"]
+        batches = f"Batches({name}_images, {name}_labels, 32)"
+        lines.append(f"{name}_features = {extractor}.predict({batches}, verbose=0)")
+    return [
+        *lines,
+        'feature = keras.Input(extractor.output_shape[1:], name="feature")',
+        "model = keras.Model(feature, through_head(feature))",
+    ]
+
+
+def _best_epoch(recipe: Recipe) -> list[str]:
+    """Keep the weights of the lowest val_loss, and stop there too if that is what the recipe watches."""
+    patience, watched = recipe.early_stopping_patience, recipe.early_stopping_monitor
+    stops = patience is not None and watched == "val_loss"
+    last = f", {patience} epochs after it at the latest." if stops else "."
+    return [
+        f"# Ends with the weights of the lowest val_loss{last}",
+        f'keep_best = keras.callbacks.EarlyStopping("val_loss", patience={patience if stops else recipe.epochs}, '
+        "restore_best_weights=True)",
+    ]
+
+
+def _callbacks(phase: Phase) -> list[str]:
+    """Name the callbacks, in the order in which the app has them."""
+    recipe, names = phase.recipe, []
+    if recipe.learning_rate_schedule:
+        rate = f"{recipe.learning_rate_schedule}(epoch, {recipe.epochs}, {recipe.learning_rate})"
+        names.append(f"LearningRateScheduler(lambda epoch: {rate})")
+    if recipe.reduce_lr_patience:
+        options = f"factor={recipe.reduce_lr_factor}, patience={recipe.reduce_lr_patience}"
+        names.append(f"ReduceLROnPlateau({literal(recipe.reduce_lr_monitor)}, {options})")
+    if recipe.early_stopping_patience and recipe.early_stopping_monitor != "val_loss":
+        monitor = literal(recipe.early_stopping_monitor)
+        names.append(f"EarlyStopping({monitor}, patience={recipe.early_stopping_patience})")
+    if recipe.csv_logger:
+        names.append(f'CSVLogger("csv_log-{phase.name}.csv")')
+    if recipe.tensorboard:
+        names.append(f'TensorBoard("tensorboard/{phase.name}")')
+    if recipe.model_checkpoint:
+        monitor = literal(recipe.model_checkpoint)
+        names.append(f'ModelCheckpoint("checkpoint-{phase.name}.keras", monitor={monitor}, save_best_only=True)')
+    if not names:
+        return ["    callbacks=[keep_best, EveryEpoch(batches)],"]
+    lines = [f"        keras.callbacks.{name}," for name in names]
+    return ["    callbacks=[", *lines, "        keep_best,", "        EveryEpoch(batches),", "    ],"]
+
+
+def _decay(recipe: Recipe) -> list[str]:
+    """Make the falling learning rate, where the recipe has one."""
+    if not recipe.learning_rate_decay:
+        return []
+    options = f"decay_steps=1, decay_rate={recipe.learning_rate_decay}"
+    return [
+        "# A little less after each step.",
+        f"learning_rate = keras.optimizers.schedules.InverseTimeDecay({recipe.learning_rate}, {options})",
+    ]
+
+
+def _optimizer(recipe: Recipe) -> str:
+    name = {"rmsprop": "RMSprop", "adam": "Adam", "sgd": "SGD"}[recipe.optimizer]
+    rate = "learning_rate" if recipe.learning_rate_decay else f"{recipe.learning_rate}"
+    options = ""
+    if recipe.optimizer == "sgd":
+        options = f", momentum={recipe.momentum}" if recipe.momentum else ""
+        options += ", nesterov=True" if recipe.nesterov else ""
+    return f"keras.optimizers.{name}({rate}{options})"
