@@ -22,7 +22,7 @@ CONTENT = bytes(range(256)) * 4_000  # 1,024,000 bytes
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.content`; `server.cut` bytes into a first answer it hangs up; `server.ranges`: whether it resumes."""
+    """Serves `server.content`; `server.cut` bytes into a first answer it hangs up; `server.ranges`: does it resume?"""
 
     def do_GET(self):
         self.server.asked.append(self.headers.get("Range"))
