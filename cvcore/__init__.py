@@ -11,8 +11,10 @@ Importing it loads neither Keras nor pandas; `train` does when it is called.
 import os
 from typing import Any
 
-# TensorFlow reads these when it is first imported, wherever that happens.
+# TensorFlow and JAX read these when they are first imported, wherever that happens.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Else JAX takes three quarters of a GPU's memory at its start.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 __version__ = "0.1.0"
 __all__ = ["load", "resume", "runs", "train"]
