@@ -57,6 +57,41 @@ def test_an_unknown_color_mode(dataset):
         pixels(dataset, "train", 12, "nearest", False, color_mode="rgba")
 
 
+@pytest.mark.parametrize(("color_mode", "mode"), [("rgb", "RGB"), ("grayscale", "RGB"), ("grayscale", "L")])
+def test_nearest_of_jpeg_files_equals_keras_load_img(dataset, tmp_path, color_mode, mode):
+    """As the first edition's ImageDataGenerator read them, colour and grey files alike."""
+    keras_utils = pytest.importorskip("keras").utils
+    for kind in ("a", "b"):
+        (tmp_path / "jpegs" / kind).mkdir(parents=True)
+        for n in range(7):
+            gradient(61, 47, seed=n).convert(mode).save(tmp_path / "jpegs" / kind / f"{n}.jpg")
+    jpegs = open_dataset(tmp_path / "jpegs")
+    options = {"interpolation": "nearest", "color_mode": color_mode}
+    for row, picture in zip(pixels(jpegs, "train", 28, antialias=False, **options), jpegs.split("train"), strict=True):
+        loaded = keras_utils.load_img(jpegs.root / picture.path, target_size=(28, 28), **options)
+        assert np.array_equal(row, keras_utils.img_to_array(loaded, dtype="uint8"))
+
+
+def test_bilinear_of_a_folder_equals_keras_directory_loader(dataset, tmp_path):
+    """As the second edition read them. PNGs: TensorFlow decodes a JPEG by a faster transform, up to 4 levels off."""
+    keras_utils = pytest.importorskip("keras").utils
+    for kind in ("a", "b"):
+        (tmp_path / "pngs" / "train" / kind).mkdir(parents=True)
+        (tmp_path / "pngs" / "validation" / kind).mkdir(parents=True)
+        for n in range(4):
+            split = "train" if n else "validation"
+            gradient(61, 47, seed=n).save(tmp_path / "pngs" / split / kind / f"{kind}{n}.png")
+    pngs = open_dataset(tmp_path / "pngs")
+    theirs = keras_utils.image_dataset_from_directory(
+        tmp_path / "pngs" / "train", image_size=(36, 36), batch_size=None, shuffle=False, verbose=False
+    )
+    rows = pixels(pngs, "train", 36, "bilinear", False)
+    found = [(image.numpy(), int(label)) for image, label in theirs]
+    assert [label for _, label in found] == pngs.labels("train").tolist()
+    for row, (image, _) in zip(rows, found, strict=True):
+        assert np.abs(row - image).max() <= 0.501  # rounding to integers
+
+
 def test_map_cannot_be_written(dataset):
     with pytest.raises(ValueError, match="read-only"):
         pixels(dataset, "train", 12, "bilinear", False)[0] = 0
