@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cvcore.errors import CvcoreError
-from cvcore.recipe import Recipe
+from cvcore.recipe import STRATEGIES, Recipe
 
 STOPPED = 130  # exit code of a training that was stopped, as of a command ended by Ctrl-C
 as_json = click.option("--json", "to_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -246,8 +246,59 @@ def export_code(run: str, runs: Path | None, to_json: bool) -> None:
     from cvcore.code_export import standalone_script
     from cvcore.run_directory import load_run
 
-    code = standalone_script(load_run(run, runs).info)
+    found = load_run(run, runs)
+    if found.imported:
+        raise CvcoreError(f"only a run trained here can be repeated; {run} was imported, and its recipe is not known")
+    code = standalone_script(found.info)
     show({"run": run, "code": code}, to_json, lambda found: found["code"].rstrip("\n"))
+
+
+@main.command("import")
+@click.argument("file", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--strategy", type=click.Choice(STRATEGIES), help="How it was trained; not known when left out.")
+@click.option("--title", help="A few words for one file; default its name.")
+@click.option("--dataset", "pictures", help="What it was trained on, in a few words; not known when left out.")
+@runs_option
+@as_json
+def import_command(
+    file: tuple[Path, ...],
+    strategy: str | None,
+    title: str | None,
+    pictures: str | None,
+    runs: Path | None,
+    to_json: bool,
+) -> None:
+    """Import training histories saved elsewhere, as runs to compare: Keras' History.history as JSON, CSVLogger files.
+
+    Each file is taken or refused by itself: a refused one is named, the others are imported all the same, and the exit
+    code is then 1. A file is imported once.
+    """
+    from cvcore.imported import import_file
+
+    if title and len(file) > 1:
+        raise CvcoreError(f"--title names one run; received {len(file)} files")
+    found: dict[str, Any] = {"runs": [], "refused": []}
+    for path in file:
+        name = click.format_filename(path)
+        try:
+            run = import_file(path, strategy=strategy, title=title, dataset=pictures, folder=runs)
+            found["runs"].append({**run.summary(), "file": name, "ignored": run.info["origin"]["ignored"]})
+        except CvcoreError as error:
+            found["refused"].append({"file": name, "error": str(error)})
+
+    def text(found: dict[str, Any]) -> str:
+        lines = [
+            table(found["runs"], ["run", "strategy", "dataset", "best_epoch", "val_accuracy", "last_val_accuracy"])
+        ]
+        lines += [f"{row['file']}: columns left out: {row['ignored']}" for row in found["runs"] if row["ignored"]]
+        return "\n".join(lines)
+
+    if found["runs"] or to_json:
+        show(found, to_json, text)
+    for refused in found["refused"]:
+        click.echo(f"Error: {refused['file']}: {refused['error']}", err=True)
+    if found["refused"]:
+        sys.exit(1)
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

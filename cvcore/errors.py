@@ -31,3 +31,7 @@ class StoppedOnRequest(CvcoreError):
 
 class SupersededAttempt(CvcoreError):
     """A newer attempt at the same run has taken over; this one must not write any more."""
+
+
+class InvalidHistory(CvcoreError):
+    """A history saved elsewhere cannot be taken over."""

@@ -77,6 +77,11 @@ class Run:
         """True for the recorded runs that ship with the project."""
         return bool(self.info.get("reference"))
 
+    @property
+    def imported(self) -> bool:
+        """True for a training history that was saved elsewhere: no predictions, model, seed or settings are known."""
+        return bool(self.info.get("imported"))
+
     @cached_property
     def _history(self) -> pd.DataFrame:
         import pandas as pd
