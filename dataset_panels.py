@@ -17,6 +17,7 @@ from cvcore.datasets import (
     add_upload,
     download,
     load_picture,
+    open_dataset,
     remove_upload,
     resize,
     thumbnail,
@@ -39,11 +40,11 @@ def bound(name: str) -> dict[str, str]:
 
 
 def progress_bar(text: str) -> Callable[[int, int], None]:
-    """Draw a progress bar and return the function that moves it, a hundred times at most."""
+    """Draw a progress bar and return the function that moves it, a hundred times at most each time it starts anew."""
     bar, shown = st.progress(0.0, text), [0]
 
     def step(done: int, total: int) -> None:
-        if total and done * 100 // total > shown[0]:
+        if total and done * 100 // total != shown[0]:
             shown[0] = done * 100 // total
             bar.progress(min(1.0, done / total), f"{text}: {shown[0]} %")
 
@@ -112,6 +113,16 @@ def not_here(row: dict[str, Any]) -> None:
         )
 
 
+def opened(row: dict[str, Any]) -> Dataset:
+    """Open a known dataset; with a progress bar the first time, when pictures are written and checked."""
+    if row["fingerprint"] is None:
+        place = st.empty()
+        with place.container():
+            open_dataset(row["source"], progress=progress_bar("Reading the pictures for the first time"))
+        place.empty()
+    return shell.dataset(row["source"])
+
+
 @st.cache_data(max_entries=2000, show_spinner=False)
 def _tile(path: Path, sha256: str, width: int, height: int) -> bytes:
     return thumbnail(path, width, height)
@@ -124,7 +135,7 @@ def gallery(dataset: Dataset, pictures: list[Picture]) -> None:
     with st.grid("auto", min_column_width=120, vertical_alignment="bottom"):
         for picture in pictures[(number - 1) * PAGE : number * PAGE]:
             name = dataset.class_names[picture.label]
-            caption = f"{plain(name)} {picture.width} × {picture.height}"
+            caption = f"{plain(name)}, {picture.width} × {picture.height}"
             image = _tile(dataset.root / picture.path, picture.sha256, 160, 130)
             st.image(image, caption, alt=f"{name}: {picture.path}")
 

@@ -27,7 +27,7 @@ with shell.error_box():
     if row["upload"]:
         with add:
             dataset_panels.remove_pictures(row)
-    dataset = shell.dataset(row["source"])
+    dataset = dataset_panels.opened(row)
     found = report(dataset)
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):

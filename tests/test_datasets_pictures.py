@@ -204,11 +204,19 @@ def test_missing_file_is_a_reason(tmp_path):
         load_picture(tmp_path / "nothing.jpg")
 
 
-@pytest.mark.parametrize(("size", "expected"), [((900, 300), (100, 33)), ((30, 20), (30, 20)), ((80, 800), (6, 60))])
-def test_thumbnail_keeps_the_aspect_ratio_and_never_enlarges(tmp_path, size, expected):
+@pytest.mark.parametrize(("size", "expected"), [((900, 300), (100, 33)), ((60, 20), (60, 20)), ((80, 800), (6, 60))])
+def test_thumbnail_keeps_the_aspect_ratio_and_does_not_blur_by_enlarging(tmp_path, size, expected):
     gradient(*size).save(tmp_path / "one.jpg")
     small = Image.open(io.BytesIO(thumbnail(tmp_path / "one.jpg", 100, 60)))
     assert (small.format, small.size) == ("JPEG", expected)
+
+
+def test_thumbnail_of_a_tiny_picture_shows_its_pixels(tmp_path):
+    tiny = gradient(28, 28)
+    tiny.save(tmp_path / "one.png")
+    shown = Image.open(io.BytesIO(thumbnail(tmp_path / "one.png", 160, 130)))
+    assert (shown.format, shown.size) == ("PNG", (112, 112))
+    assert np.array_equal(np.asarray(shown), np.asarray(tiny).repeat(4, axis=0).repeat(4, axis=1))
 
 
 # memory

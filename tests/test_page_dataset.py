@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from handmade_pictures import SPLIT_COUNTS, encoded, gradient, write_classes
+from handmade_pictures import SPLIT_COUNTS, digits_npz, encoded, gradient, write_classes
 from streamlit.testing.v1 import AppTest
 
 import cvcore.datasets.downloads as downloads
@@ -170,6 +170,60 @@ def test_a_download_is_shown_once_it_is_here(monkeypatch, data):
     app = page(name="cats-and-dogs-filtered")
     app.button(key="dataset_download").click().run()
     assert "No split folders" in captions(sound(app))
+
+
+def test_ten_classes_of_digits(data):
+    (data / "mnist.npz").write_bytes(digits_npz())
+    app = sound(page(name="mnist"))
+    assert {metric.label: metric.value for metric in app.metric} == {
+        "Pictures": "120",
+        "Classes": "10",
+        "Median size": "28 × 28",
+        "Skipped files": "0",
+    }
+    assert app.subheader[0].value == "MNIST, handwritten digits"
+    assert app.dataframe[0].value.to_dict("list") == {
+        "class": list("0123456789"), "train": [9] * 10, "validation": [1] * 10, "test": [2] * 10,
+    }  # fmt: skip
+    assert images(app) == dataset_panels.PAGE
+    assert app.selectbox(key="dataset_class").options == ["all classes", *"0123456789"]
+    app.selectbox(key="dataset_class").set_value("7").run()
+    assert images(sound(app)) == 9
+    assert {one.caption for image in app.get("image") for one in image.proto.imgs} == {"7, 28 × 28"}
+    assert "**As it is**, 28 × 28" in captions(sound(page(name="mnist", view="Resizing", split="test", size="32")))
+
+
+def test_an_upload_with_ten_classes():
+    app = upload(page(), "Ten.zip", tuple(f"kind {n}" for n in range(10)))
+    assert {metric.label: metric.value for metric in sound(app).metric}["Classes"] == "10"
+    assert len(app.dataframe[0].value) == 10
+
+
+def test_a_first_opening_shows_its_progress_and_later_ones_do_not(monkeypatch):
+    steps = []
+    bar = dataset_panels.progress_bar
+    monkeypatch.setattr(dataset_panels, "progress_bar", lambda text: steps.append(text) or bar(text))
+    sound(page(name="pets"))
+    assert steps == ["Reading the pictures for the first time"]
+    app = sound(page(name="pets"))
+    assert len(steps) == 1
+    assert not app.get("progress")
+
+
+def test_progress_starts_anew_for_a_second_pass(monkeypatch):
+    shown = []
+
+    class Bar:
+        def progress(self, share, text):
+            shown.append(text)
+
+    monkeypatch.setattr(dataset_panels.st, "progress", lambda *_: Bar())
+    step = dataset_panels.progress_bar("Reading")
+    for _ in ("unpacking", "checking"):
+        for done in range(1, 1001):
+            step(done, 1000)
+    assert shown[:101].count("Reading: 100 %") == shown[101:].count("Reading: 100 %") == 1
+    assert len(shown) == 201  # 1 to 100 %, then 0 to 100 %
 
 
 def test_a_folder_that_has_gone(tmp_path, data):

@@ -130,11 +130,12 @@ def load_picture(path: str | Path) -> Image.Image:
 
 
 def thumbnail(path: str | Path, width: int = 200, height: int = 200) -> bytes:
-    """Make a small JPEG of a picture file, its aspect ratio kept.
+    """Make a small JPEG of a picture file, its aspect ratio kept; of a tiny one a PNG whose pixels can be seen.
 
     Args:
         path: the picture file.
-        width, height: the box it fits in, in pixels; it is never enlarged. Default 200 x 200.
+        width, height: the box it fits in, in pixels. Default 200 x 200. Where the picture fits twice, each of its
+            pixels becomes a square, as large as the box allows; no other enlargement is made.
 
     Raises:
         UnusablePicture: the file is not there or cannot be used.
@@ -145,7 +146,11 @@ def thumbnail(path: str | Path, width: int = 200, height: int = 200) -> bytes:
         small = decode(image)
         small.thumbnail((width, height))
     stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=85)
+    factor = min(width // small.width, height // small.height)
+    if factor >= 2:
+        small.resize((small.width * factor, small.height * factor), Image.Resampling.NEAREST).save(stream, "PNG")
+    else:
+        small.save(stream, "JPEG", quality=85)
     return stream.getvalue()
 
 
