@@ -7,13 +7,15 @@ import hashlib
 import io
 import os
 import shutil
+import socket
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cvcore.bases import BASES
+from cvcore.bases import BASES, weights_megabytes
 from cvcore.datasets.cache import writing
 from cvcore.errors import WeightsNotFound
 from cvcore.files import replace_file
@@ -23,6 +25,7 @@ from cvcore.settings import cache_folder, weights_folder
 if TYPE_CHECKING:
     import keras
 
+PATIENCE = 30  # seconds that a server may keep a download waiting
 BUNDLED = Path(__file__).resolve().parent / "weights" / "doodle_base.weights.h5"
 
 
@@ -148,24 +151,48 @@ def _kept(name: str, sha256: str) -> Path:
 
 
 def _download(recipe: Recipe, name: str) -> BaseWeights:
+    """Let Keras find the published weights in its own cache or download them, and check its hash where it has one."""
     import keras
 
     base = BASES[str(recipe.base)]
     options: dict[str, Any] = {"alpha": recipe.alpha} if recipe.base == "MobileNetV2" else {}
     shape = (base.image_size, base.image_size, 3)
-    size = f"about {base.megabytes:g} MB" + (" at alpha 1" if recipe.base == "MobileNetV2" else "")
     # Keras reports its download on stdout, which belongs to what a command prints.
     report = sys.stderr if sys.stderr.isatty() else io.StringIO()
     try:
-        with contextlib.redirect_stdout(report):
+        with contextlib.redirect_stdout(report), _no_endless_wait():
             getattr(keras.applications, base.name)(include_top=False, weights="imagenet", input_shape=shape, **options)
     except Exception as error:
+        which = f"{base.name}, alpha {recipe.alpha}," if options else base.name
+        if kept := _in_keras_cache(name):
+            raise WeightsNotFound(
+                f"the weights file of {which} in Keras' own cache cannot be read; delete {name} from its folder "
+                f"{kept.parent.parent.name}/{kept.parent.name} and start again to download it anew"
+            ) from error
         raise WeightsNotFound(
-            f"the ImageNet weights of {base.name} could not be downloaded; put the file {name} "
-            f"({size}) into the folder that CVCORE_WEIGHTS names, or give it with --weights"
+            f"the ImageNet weights of {which} could not be downloaded; put the file {name} (about "
+            f"{weights_megabytes(base.name, recipe.alpha):.1f} MB) into the folder that CVCORE_WEIGHTS names, or give "
+            "it with --weights"
         ) from error
-    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / name
+    path = _in_keras_cache(name)
+    assert path is not None
     return BaseWeights(path, name, _sha256(path), "keras")
+
+
+def _in_keras_cache(name: str) -> Path | None:
+    """Return where `keras.utils.get_file` keeps a weights file, the second place where it cannot write to the first."""
+    homes = (Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).expanduser(), Path("/tmp/.keras"))
+    return next((home / "models" / name for home in homes if (home / "models" / name).is_file()), None)
+
+
+@contextlib.contextmanager
+def _no_endless_wait() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _sha256(path: Path) -> str:
