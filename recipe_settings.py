@@ -21,7 +21,7 @@ PREPROCESSING = {
     "base": "base: as its own training",
     "none": "none: 0 to 255",
 }
-INSTALL_TENSORBOARD = "needs a package: `python -m pip install tensorboard`"
+INSTALL_TENSORBOARD = 'TensorBoard is not installed here: `python -m pip install "tensorboard>=2.20,<2.22"`.'
 
 
 def base(recipe: Recipe) -> str:
@@ -80,8 +80,8 @@ def more(recipe: Recipe) -> dict[str, Any]:
         )  # fmt: skip
         if recipe.base:
             values["test_preprocessing"] = st.selectbox(
-                "Test preprocessing", choices.preprocessings_for_test(recipe), format_func=PREPROCESSING.get,
-                index=choices.preprocessings_for_test(recipe).index(recipe.test_preprocessing),
+                "Test preprocessing", offers := choices.preprocessings_for_test(recipe),
+                index=offers.index(recipe.test_preprocessing), format_func=lambda kind: PREPROCESSING.get(kind, kind),
                 key=f"train_test_preprocessing_{recipe.id}",
                 help="A teaching switch: what becomes of the test pictures' pixels. Anything but `as in training` is "
                 "a mistake, and the test accuracy shows it.",
@@ -162,7 +162,7 @@ def _kept_files(recipe: Recipe) -> dict[str, Any]:
         help="Scalars, graph and histograms, kept with the run, which then shows the command to open them.",
     )  # fmt: skip
     if not here:
-        st.caption(f"TensorBoard {INSTALL_TENSORBOARD}")
+        st.caption(INSTALL_TENSORBOARD)
     return values
 
 
@@ -170,8 +170,8 @@ def _monitor(recipe: Recipe, name: str, label: str, none: str | None = None) -> 
     """Pick one of the four figures of an epoch, or none of them where that has a name."""
     offered = [None, *choices.MONITORS] if none else list(choices.MONITORS)
     picked = st.selectbox(
-        label, offered, format_func=lambda monitor: MONITORS.get(monitor, none), key=f"train_{name}_{recipe.id}",
-        index=offered.index(getattr(recipe, name)),
+        label, offered, offered.index(getattr(recipe, name)), key=f"train_{name}_{recipe.id}",
+        format_func=lambda monitor: MONITORS.get(monitor, monitor or none),
     )  # fmt: skip
     return {name: picked}
 

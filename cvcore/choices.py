@@ -9,10 +9,10 @@ from functools import cache
 from inspect import getdoc
 from typing import Any, get_args
 
+from cvcore import devices
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES
 from cvcore.datasets import DOWNLOADS, LAYOUTS
-from cvcore.devices import available_cores, gpu_names
 from cvcore.errors import InvalidRecipe
 from cvcore.new_run import check_continues
 from cvcore.published import RECIPES
@@ -110,17 +110,20 @@ def runs_to_continue(recipe: Recipe, runs: Sequence[Run], fingerprint: str) -> l
 
 @cache
 def gpu() -> str | None:
-    """Name the GPU that a run launched here will most likely train on, without loading Keras to ask it; None: a CPU.
+    """Name the GPU that a run launched here would train on, without loading Keras to ask it; None: it is a CPU."""
+    words = devices.device_in_words()
+    return words if words in devices.gpu_names() else None
 
-    A GPU without NVIDIA's packages in this environment (`make setup-gpu`) is left out: Keras cannot use it.
-    """
-    names = gpu_names() if importlib.util.find_spec("nvidia") else []
-    return names[0] if names else None
+
+@cache
+def device_in_full() -> str:
+    """Name the processor or GPU that a run launched here would train on, and a GPU that it would not."""
+    return devices.device_in_words()
 
 
 def device_in_words() -> str:
-    """Say what a run launched here will most likely train on."""
-    cores = available_cores()
+    """Say what a run launched here would train on, as briefly as a page shows it."""
+    cores = devices.available_cores()
     return gpu() or f"CPU, {cores} {'core' if cores == 1 else 'cores'}"
 
 

@@ -1,10 +1,10 @@
 import pytest
 from handmade_runs import DATASET, write_run
 
-from cvcore import choices
+from cvcore import choices, devices
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.errors import InvalidRecipe
-from cvcore.published import get_recipe
+from cvcore.published import RECIPES, get_recipe
 from cvcore.run_directory import list_runs
 
 POLICY = AugmentationPolicy(rotation=12.5)
@@ -30,6 +30,74 @@ def test_own_drawings_get_the_drawing_recipe():
 
 def test_only_recipes_of_the_strategy_are_offered():
     assert {recipe.strategy for recipe in choices.recipes_for("finetune", "doodle-pets", True)} == {"finetune"}
+
+
+def test_without_a_strategy_every_recipe_is_offered_once():
+    offered = [recipe.id for recipe in choices.recipes_for(None, "cats-and-dogs-small", False)]
+    assert sorted(offered) == sorted(RECIPES)
+    assert offered[0] == "chollet1-scratch"
+    assert set(offered[-5:]) == {"exercise-mnist", *(name for name in RECIPES if name.startswith("doodle-"))}
+    assert choices.recipes_for(None, "mnist", False)[0].id == "exercise-mnist"
+
+
+def rows(*names, available=True):
+    return [{"id": name, "available": available} for name in names]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "here", "expected"),
+    [
+        ("cats-vs-dogs-small", True, "Written for these pictures."),
+        ("own", True, "Written for `cats-vs-dogs-small`, which is here: choose it"),
+        ("own", False, "which is not here: `python -m cvcore make-small"),
+    ],
+)
+def test_a_recipe_names_its_own_pictures(chosen, here, expected):
+    known = [*rows("cats-vs-dogs-small", available=here), *rows("own")]
+    (row,) = [row for row in known if row["id"] == chosen]
+    assert expected in choices.own_pictures(get_recipe("chollet2-scratch"), row, known)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_s_pictures_can_be_had_in_a_way_that_is_told(name):
+    recipe = get_recipe(name)
+    told = choices.own_pictures(recipe, {"id": "own"}, rows("doodle-pets"))
+    assert f"`{recipe.dataset}`" in told
+    assert any(way in told for way in ("which is here", "the Dataset page downloads it", "cvcore make-small"))
+
+
+def test_each_schedule_has_a_line_on_what_it_does():
+    told = choices.schedules()
+    assert list(told) == [None, "step", "exponential", "cosine"]
+    assert told["step"] == "Halve the rate after every ten epochs."
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_switch_offers_only_what_a_recipe_takes_and_its_own_setting(name):
+    recipe = get_recipe(name)
+    offered = choices.preprocessings_for_test(recipe)
+    assert recipe.test_preprocessing in offered and recipe.preprocessing not in offered
+    assert (len(offered) > 1) == (recipe.base is not None)
+    for kind in offered:
+        assert choices.with_choices(recipe, test_preprocessing=kind).test_preprocessing == kind
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "expected"),
+    [
+        (["NVIDIA H200"], "NVIDIA H200", "NVIDIA H200"),
+        (["NVIDIA H200"], "AMD EPYC (2 cores); NVIDIA H200 is not used: start with make run-gpu", None),
+        ([], "AMD EPYC (2 cores)", None),
+    ],
+)
+def test_a_gpu_is_named_only_where_it_is_trained_on(monkeypatch, names, words, expected):
+    monkeypatch.setattr(devices, "gpu_names", lambda: names)
+    monkeypatch.setattr(devices, "device_in_words", lambda: words)
+    monkeypatch.setattr(devices, "available_cores", lambda: 1)
+    found = choices.gpu.__wrapped__()
+    assert found == expected
+    monkeypatch.setattr(choices, "gpu", lambda: found)
+    assert choices.device_in_words() == (expected or "CPU, 1 core")
 
 
 def test_choices_equal_to_the_recipe_change_nothing():
@@ -82,7 +150,15 @@ def test_only_finished_features_runs_with_a_model_on_the_same_pictures_can_be_co
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("epochs", (1, 1000)), ("batch_size", (1, 4096)), ("learning_rate", (0.0, 10.0)), ("dropout", (0.0, 0.9))],
+    [
+        ("epochs", (1, 1000)),
+        ("batch_size", (1, 4096)),
+        ("learning_rate", (0.0, 10.0)),
+        ("dropout", (0.0, 0.9)),
+        ("steps_per_epoch", (1, 100_000)),
+        ("early_stopping_patience", (1, None)),
+        ("reduce_lr_factor", (0.0, 1.0)),
+    ],
 )
 def test_limits_of_a_setting_are_those_of_the_recipe(name, expected):
     assert choices.limits(name) == expected
