@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from cvcore import charts, comparison, diagrams, run_directory, settings
+from cvcore import accuracy_chart, charts, comparison, diagrams, run_directory, settings
 from cvcore.datasets import Dataset, open_dataset
 from cvcore.errors import CvcoreError, RunDamaged
+from cvcore.published import PublishedFigure
 from cvcore.run_directory import Run
 
 if TYPE_CHECKING:
@@ -160,15 +161,18 @@ def _curves(
     return charts.curves(series, metric, smoothing), charts.curves_alt(series, metric)
 
 
-def accuracy_dots(rows: list[dict[str, Any]]) -> None:
-    """Draw the test accuracies of rows of `comparison.figures`."""
-    figure, alt = _accuracy_dots(rows)
-    st.plotly_chart(figure, config=charts.CONFIG, alt=alt, key="accuracy_dots")
+def accuracy_dots(rows: list[dict[str, Any]], split: str, marks: dict[str, tuple[PublishedFigure, ...]]) -> None:
+    """Draw the accuracies of rows of `comparison.figures` on one split, published figures marked by run id."""
+    figure, alt = _accuracy_dots(rows, split, marks)
+    st.plotly_chart(figure, config=charts.CONFIG, alt=alt, key=f"accuracy_dots_{split}")
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def _accuracy_dots(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
-    return charts.accuracy_dots(rows), charts.accuracy_dots_alt(rows)
+def _accuracy_dots(
+    rows: list[dict[str, Any]], split: str, marks: dict[str, tuple[PublishedFigure, ...]]
+) -> tuple[dict[str, Any], str]:
+    drawn = accuracy_chart.accuracy_dots(rows, split, marks)
+    return drawn, accuracy_chart.accuracy_dots_alt(rows, split, marks)
 
 
 def pick_runs(label: str, key: str, among: list[Run], default: list[Run]) -> list[Run]:
@@ -221,9 +225,14 @@ def _name(run: Run) -> str:
     return f"{run.recipe.get('id')}, seed {run.seed}, {started} ({run.id[-4:]})"
 
 
-def reference_ids() -> list[str]:
-    """List the ids of the reference runs, in teaching order."""
-    return [run.id for run in comparison.reference_runs(runs())]
+def reference_ids(run: Run | None = None) -> list[str]:
+    """List the ids of the recorded runs that a run compares with, on its pictures if there are any, else the lesson's.
+
+    Args:
+        run: any run; None for the lesson's.
+    """
+    recorded = comparison.reference_runs(runs()) if run is None else comparison.on_the_same_pictures(run, runs())
+    return [one.id for one in recorded]
 
 
 @st.cache_resource(max_entries=8, ttl=60, show_spinner="Reading the pictures (drawings are made at their first use)")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cvcore.comparison import reference_runs
 from cvcore.run_directory import Run, list_runs
 from cvcore.settings import PROJECT
 
@@ -65,7 +66,7 @@ def main() -> None:
     rows = [row(recipe, runs[recipe]) for recipe in RECIPES]
     steps = [f"{after[1] - before[1]:+.1f}" for before, after in itertools.pairwise(rows)]
     first = runs[RECIPES[0]][0]
-    recorded = sorted((run for run in list_runs(PROJECT / "runs") if run.reference), key=lambda run: run.id)
+    recorded = sorted(reference_runs(list_runs(PROJECT / "runs")), key=lambda run: run.id)
     seconds = [run.info["timings"]["total"] for run in recorded]
     reference = f"{', '.join(f'{value:.0f}' for value in seconds)} s, {sum(seconds):.0f} s together"
     args.out.write_text(f"""# The lesson, measured

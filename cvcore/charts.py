@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape, unescape
+from html import escape
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,8 @@ def run_styles(strategies: Sequence[str | None]) -> list[tuple[str, str]]:
         nth = seen[strategy]
         seen[strategy] += 1
         colour = STRATEGY_COLOURS.get(str(strategy), NEUTRAL)
-        styles.append((_shade(colour, _SHADES[nth % len(_SHADES)]), _DASHES[nth % len(_DASHES)]))
+        turn = nth // len(_DASHES)  # the fifth has the first one's dash again, and so another shade
+        styles.append((_shade(colour, _SHADES[(nth + turn) % len(_SHADES)]), _DASHES[nth % len(_DASHES)]))
     return styles
 
 
@@ -123,7 +124,7 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
     told = "%{customdata[0]:X} validation, %{customdata[1]:X} training%{customdata[2]}".replace("X", hover)
     best = [" ◆ best epoch" if epoch == one.best_epoch else "" for epoch in epochs]
     # Plotly reads a little HTML in names: those that people gave must not become it.
-    shared = {"type": "scatter", "mode": "lines", "x": epochs, "legendgroup": one.label, "name": _text(one.label)}
+    shared = {"type": "scatter", "mode": "lines", "x": epochs, "legendgroup": one.label, "name": as_text(one.label)}
     silent = {"hoverinfo": "skip", "showlegend": False}
     traces: list[dict[str, Any]] = []
     if smoothing:
@@ -194,87 +195,8 @@ def curves_alt(series: Sequence[Series], metric: str = "accuracy") -> str:
     return f"{_METRICS[metric][0]}. " + " ".join(sentences)
 
 
-def accuracy_dots(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Draw test accuracies as dots with their 95% Wilson intervals, first row on top.
-
-    Args:
-        rows: as `comparison.figures` makes them; rows without a test accuracy are left out. Where they were tested
-            on more than one set of pictures, each label names its own.
-
-    Returns:
-        A Plotly figure as a dict.
-    """
-    rows, styles = _tested(rows)
-    names = _test_labels(rows)
-    traces = [
-        {
-            "type": "scatter", "mode": "markers+text", "x": [row["test_accuracy"]], "y": [name],
-            "name": _text(row["label"]),
-            "text": [f"{row['test_accuracy']:.1%}"], "textposition": "top center", "cliponaxis": False,
-            "marker": {"color": colour, "size": 13},
-            "error_x": {"type": "data", "symmetric": False, "array": [row["test_high"] - row["test_accuracy"]],
-                        "arrayminus": [row["test_accuracy"] - row["test_low"]], "color": colour, "thickness": 3,
-                        "width": 7},
-            "hovertemplate": f"{row['test_accuracy']:.1%}{_of(row['test_count'])}<br>95% interval "
-                             f"{row['test_low']:.1%} to {row['test_high']:.1%}<extra></extra>",
-            "showlegend": False,
-        }
-        for row, name, (colour, _) in zip(rows, names, styles, strict=True)
-    ]  # fmt: skip
-    guesses = {round(row["guessing"], 4) for row in rows if row["guessing"]}
-    lowest = min([row["test_low"] for row in rows] + list(guesses), default=0.0)
-    layout: dict[str, Any] = {
-        "title": {"text": "Test accuracy with its 95% interval"},
-        "xaxis": {"title": {"text": "share of test pictures right"}, "tickformat": ".0%",
-                  "range": [max(0.0, lowest - 0.03), 1.01]},
-        "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
-        "height": 150 + 56 * len(rows),
-        "margin": {"t": 56, "r": 24, "b": 48, "l": 16},
-    }  # fmt: skip
-    if len(guesses) == 1:
-        guess = guesses.pop()
-        layout["shapes"] = [{"type": "line", "x0": guess, "x1": guess, "yref": "paper", "y0": 0, "y1": 1,
-                             "line": {"color": NEUTRAL, "width": 1.5, "dash": "dash"}}]  # fmt: skip
-        layout["annotations"] = [{"x": guess, "y": 0, "yref": "paper", "text": f"guessing {guess:.0%}",
-                                  "showarrow": False, "xanchor": "left", "yanchor": "bottom", "xshift": 4,
-                                  "font": {"color": NEUTRAL}}]  # fmt: skip
-    return {"data": traces, "layout": layout}
-
-
-def accuracy_dots_alt(rows: Sequence[dict[str, Any]]) -> str:
-    """State in words what `accuracy_dots` shows: every figure with its interval, highest first."""
-    rows, _ = _tested(rows)
-    shown = [unescape(label.replace("<br>", ", ")) for label in _test_labels(rows)]
-    names = dict(zip((row["run"] for row in rows), shown, strict=True))
-    ranked = sorted(rows, key=lambda row: -row["test_accuracy"])
-    parts = [
-        f"{names[row['run']]} {row['test_accuracy']:.1%} (95% interval {row['test_low']:.1%} to {row['test_high']:.1%})"
-        for row in ranked
-    ]
-    return "Test accuracy, highest first: " + "; ".join(parts) + "." if parts else "No run has a test accuracy."
-
-
-def _tested(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """Rows that have a test accuracy, with the style each has among all rows: the same colour in every chart."""
-    styles = run_styles([row["strategy"] for row in rows])
-    tested = [
-        (row, style)
-        for row, style in zip(rows, styles, strict=True)
-        if None not in (row["test_accuracy"], row["test_low"], row["test_high"])
-    ]
-    return [row for row, _ in tested], [style for _, style in tested]
-
-
-def _test_labels(rows: Sequence[dict[str, Any]]) -> list[str]:
-    several = len({row["fingerprint"] for row in rows}) > 1
-    return [_text(row["label"]) + (f"<br>on {_text(row['dataset'])}" if several else "") for row in rows]
-
-
-def _of(pictures: int | None) -> str:
-    return "" if pictures is None else f" of {pictures:,} test pictures"
-
-
-def _text(name: str) -> str:
+def as_text(name: str) -> str:
+    """Keep Plotly from reading HTML in what people named."""
     return escape(name, quote=False)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+from cvcore.published import PUBLISHED, RECIPES
+from cvcore.statistics import wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,16 +32,57 @@ def in_teaching_order(runs: Sequence[Run]) -> list[Run]:
 
 
 def reference_runs(runs: Sequence[Run]) -> list[Run]:
-    """Pick the recorded runs that ship with the project, one a strategy (the newest), in teaching order."""
+    """Pick the lesson's runs, recorded on drawings that every computer makes: one a strategy (the newest), in order."""
     newest: dict[str | None, Run] = {}
     for run in sorted(runs, key=lambda run: run.id):
-        if run.reference and run.status == "done":
+        if _recorded(run) and run.dataset.get("drawn"):
             newest[run.strategy] = run
     return in_teaching_order(list(newest.values()))
 
 
+def opening_runs(runs: Sequence[Run]) -> list[Run]:
+    """Pick what a comparison opens on: recorded runs on the same photographs, one a strategy, else the lesson's.
+
+    Of several sets of photographs the one on which most strategies were recorded, two at least. Of a strategy's runs
+    first those of recipes with published figures, then in the order of the recipes, then the lowest seed, then the
+    newest.
+    """
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: run.id, reverse=True):
+        if _recorded(run) and not run.dataset.get("drawn"):
+            groups[str(run.dataset.get("fingerprint"))].append(run)
+    same = max(groups.values(), key=lambda group: len({run.strategy for run in group}), default=[])
+    chosen: dict[str | None, Run] = {}
+    for run in sorted(same, key=_opening_rank):
+        chosen.setdefault(run.strategy, run)
+    return in_teaching_order(list(chosen.values())) if len(chosen) > 1 else reference_runs(runs)
+
+
+def on_the_same_pictures(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """Pick the recorded runs that compare with a run: one a strategy on its pictures, else the lesson's."""
+    same = [other for other in runs if other.dataset.get("fingerprint") == run.dataset.get("fingerprint")]
+    return opening_runs(same) or reference_runs(runs)
+
+
+def _recorded(run: Run) -> bool:
+    return run.reference and run.status == "done" and not is_imported(run)
+
+
+def _opening_rank(run: Run) -> tuple[bool, int, float]:
+    name, order, seed = str(run.recipe.get("id")), list(RECIPES), number(run.seed)
+    place = order.index(name) if name in order else len(order)
+    return name not in PUBLISHED, place, float("inf") if seed is None else seed
+
+
+def is_imported(run: Run) -> bool:
+    """Say whether a run is a saved history from elsewhere."""
+    return bool(run.info.get("imported"))
+
+
 def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     """Name each run as briefly as tells it from the others: strategy, then recipe, dataset, seed…
+
+    An imported run always says so, and its title.
 
     Args:
         runs: those shown together; a damaged one is named by its id.
@@ -46,6 +91,9 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
         Run id -> label, all labels different.
     """
     parts = {run.id: [STRATEGY_TITLES.get(str(run.strategy), run.id)] for run in runs}
+    for run in filter(is_imported, runs):
+        known = parts[run.id] if run.strategy in STRATEGY_TITLES else []
+        parts[run.id] = [*known, _short(str(run.recipe.get("title") or run.id)), "imported"]
     more = (
         lambda run: run.recipe.get("id"),
         lambda run: _short(_dataset_name(run)),
@@ -99,10 +147,10 @@ def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
     Returns:
         Rows of run, label, strategy, recipe, dataset, fingerprint, seed, status, best_epoch, val_accuracy (at the
-        lowest val_loss), last_val_accuracy, test_accuracy, test_low, test_high (95% Wilson interval), test_count,
-        guessing (share of the largest test class), parameters, trainable, seconds (wall time,
-        all of it), features_seconds (of those, the ones in which features were stored). None where there is no
-        figure, or one that is no number.
+        lowest val_loss), last_val_accuracy, last_val_low, last_val_high (95% Wilson interval), val_count,
+        val_guessing (share of the largest validation class), the same of the test: test_accuracy, test_low,
+        test_high, test_count, guessing, then parameters, trainable, seconds (wall time, all of it), features_seconds
+        (of those, the ones in which features were stored). None where there is no figure, or one that is no number.
     """
     labels = run_labels(runs)
     return [_row(run, labels[run.id]) for run in runs]
@@ -113,7 +161,10 @@ def _row(run: Run, label: str) -> dict[str, Any]:
     told = metrics.get("test_accuracy_interval")
     low, high = map(number, told) if isinstance(told, list | tuple) and len(told) == 2 else (None, None)
     parameters, phases = _dict(metrics.get("parameters")), _dict(metrics.get("seconds"))
-    test = _test_pictures(run)
+    last, val_count = number(metrics.get("last_val_accuracy")), pictures(run, "validation") or None
+    last_low = last_high = None
+    if last is not None and 0 <= last <= 1 and val_count:
+        last_low, last_high = wilson_interval(round(last * val_count), val_count)
     phase_seconds = [seconds for seconds in map(number, phases.values()) if seconds is not None]
     seconds = number(_dict(run.info.get("timings")).get("total")) or (sum(phase_seconds) if phase_seconds else None)
     return {
@@ -125,12 +176,17 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         "fingerprint": str(run.dataset.get("fingerprint")),
         "seed": number(run.seed),
         "status": run.status,
-        **{name: number(metrics.get(name)) for name in ("best_epoch", "val_accuracy", "last_val_accuracy")},
+        **{name: number(metrics.get(name)) for name in ("best_epoch", "val_accuracy")},
+        "last_val_accuracy": last,
+        "last_val_low": last_low,
+        "last_val_high": last_high,
+        "val_count": val_count,
+        "val_guessing": _guessing(run, "validation"),
         "test_accuracy": number(metrics.get("test_accuracy")),
         "test_low": low,
         "test_high": high,
         "test_count": number(metrics.get("test_count")),
-        "guessing": max(test) / sum(test) if sum(test) else None,
+        "guessing": _guessing(run, "test"),
         "parameters": number(parameters.get("total")),
         "trainable": number(parameters.get("trainable")),
         "seconds": seconds if run.metrics else None,
@@ -151,10 +207,26 @@ def _short(name: str) -> str:
     return name if len(name) <= 32 else name[:31] + "…"
 
 
-def _test_pictures(run: Run) -> list[int]:
-    """The pictures of each class in the test split; empty without one."""
-    counts = map(number, _dict(_dict(run.dataset.get("counts")).get("test")).values())
-    return [pictures for pictures in counts if pictures]
+def pictures(run: Run, split: str) -> int:
+    """Count the pictures of a split that a run's figures in training rest on, 0 where the run does not say.
+
+    Of `validation_steps` or `steps_per_epoch` batches these are fewer than the split has.
+    """
+    there = sum(_class_counts(run, split))
+    steps = {"train": "steps_per_epoch", "validation": "validation_steps"}.get(split, "")
+    batches, size = number(run.recipe.get(steps)), number(run.recipe.get("batch_size"))
+    return min(there, int(batches * size)) if batches and size else there
+
+
+def _guessing(run: Run, split: str) -> float | None:
+    counts = _class_counts(run, split)
+    return max(counts) / sum(counts) if counts else None
+
+
+def _class_counts(run: Run, split: str) -> list[int]:
+    """The pictures of each class in a split, where there are any."""
+    counts = map(number, _dict(_dict(run.dataset.get("counts")).get(split)).values())
+    return [n for n in counts if n]
 
 
 def differences(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -180,7 +252,7 @@ def _flat(run: Run) -> dict[str, Any]:
     from cvcore.augmentation import AugmentationPolicy
 
     identity = AugmentationPolicy().model_dump(mode="json")
-    recipe = run.recipe
+    recipe = run.recipe if is_imported(run) else {**_defaults(), **run.recipe}
     flat: dict[str, Any] = {"dataset": _dataset_name(run), "seed": run.seed}
     for name, value in recipe.items():
         if name in _NAMES_ONLY or name == "dataset":
@@ -190,12 +262,22 @@ def _flat(run: Run) -> dict[str, Any]:
         elif name == "starts_from" and isinstance(value, dict):
             flat["starts_from"] = value.get("id")
             own = {**recipe, "strategy": value.get("strategy"), "starts_from": None}
-            for key, part in value.items():
+            for key, part in {**_defaults(), **value}.items():
                 if key not in _NAMES_ONLY and part != own.get(key):
                     flat[f"starts_from.{key}"] = part
         else:
             flat[name] = value
     return flat
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """What a recipe does not say: a run recorded before a field came to be had its default."""
+    from cvcore.recipe import Recipe
+
+    fields = Recipe.model_fields.items()
+    defaults = {name: None if field.is_required() else field.default for name, field in fields}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
 def _text(value: Any) -> str:
@@ -215,21 +297,34 @@ def cautions(runs: Sequence[Run]) -> list[str]:
     sentences = []
     datasets: dict[str, str] = {}
     for run in runs:
-        datasets[str(run.dataset.get("fingerprint"))] = _dataset_name(run)
+        if not is_imported(run):
+            datasets[str(run.dataset.get("fingerprint"))] = _dataset_name(run)
     if len(datasets) > 1:
         names = sorted(set(datasets.values()))
         what = ", ".join(names) if len(names) > 1 else f"{names[0]}, whose pictures or splits changed between them"
         sentences.append(f"These runs are on different pictures ({what}): their accuracies do not compare directly.")
     labels = run_labels(runs)
-    without = [labels[run.id] for run in runs if not _test_pictures(run)]
+    imported = [labels[run.id] for run in runs if is_imported(run)]
+    if imported:
+        sentences.append(f"Imported from a saved history, and only its curves are known, not on which pictures: "
+                         f"{', '.join(imported)}.")  # fmt: skip
+    without = [labels[run.id] for run in runs if not _class_counts(run, "test") and not is_imported(run)]
     if without:
         sentences.append(f"No test split, so no test accuracy: {', '.join(without)}.")
     unfinished = [run for run in runs if run.status not in ("done", "damaged")]
     if unfinished:
         names = [f"{labels[run.id]} ({run.status})" for run in unfinished]
         sentences.append(f"Not finished, so their figures are missing or may still change: {', '.join(names)}.")
-    untested = [run for run in unfinished if _test_pictures(run) and _row(run, "")["test_accuracy"] is None]
+    untested = [run for run in unfinished if _class_counts(run, "test") and _row(run, "")["test_accuracy"] is None]
     if untested:
         names = [labels[run.id] for run in untested]
         sentences.append(f"The test set is used once, at the end, and so not yet by: {', '.join(names)}.")
+    for run in runs:
+        if told := run.recipe.get("test_preprocessing"):
+            sentences.append(f"{labels[run.id]} was tested on pixels preprocessed otherwise ({told}) than those it was "
+                             f"trained on ({run.recipe.get('preprocessing')}).")  # fmt: skip
+        there, used = sum(_class_counts(run, "validation")), pictures(run, "validation")
+        if used < there:
+            sentences.append(f"{labels[run.id]}: validation accuracy rests on {used:,} of the {there:,} validation "
+                             "pictures.")  # fmt: skip
     return sentences

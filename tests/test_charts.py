@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from handmade_runs import DATASET, INTERVALS, write_damaged_run, write_reference_runs, write_run
 
-from cvcore import charts, comparison
+from cvcore import accuracy_chart, charts, comparison
 from cvcore.run_directory import list_runs, load_run
 from cvcore.statistics import wilson_interval
 
@@ -104,7 +104,7 @@ def test_plotly_accepts_the_figures(tmp_path):
 
     write_reference_runs(tmp_path)
     go.Figure(figure(smoothing=0.5))
-    go.Figure(charts.accuracy_dots(comparison.figures(list_runs(tmp_path))))
+    go.Figure(accuracy_chart.accuracy_dots(comparison.figures(list_runs(tmp_path))))
 
 
 def test_each_strategy_keeps_its_colour_and_its_later_runs_differ():
@@ -157,7 +157,7 @@ def rows_of(folder):
 
 def test_accuracy_dots_carry_the_interval_on_both_sides(tmp_path):
     write_reference_runs(tmp_path)
-    dots = charts.accuracy_dots(rows_of(tmp_path))
+    dots = accuracy_chart.accuracy_dots(rows_of(tmp_path))
     first = dots["data"][0]
     assert (first["x"], first["y"]) == ([0.743], ["From scratch"])
     assert first["error_x"]["array"] == [pytest.approx(INTERVALS[743][1] - 0.743)]
@@ -174,14 +174,14 @@ def test_runs_without_a_test_split_are_left_out_of_the_dots_and_named(tmp_path):
     write_run(tmp_path, "doodle-features")
     counts = {split: DATASET["counts"][split] for split in ("train", "validation")}
     write_run(tmp_path, "doodle-scratch", tested=False, dataset={**DATASET, "counts": counts})
-    assert [trace["name"] for trace in charts.accuracy_dots(rows_of(tmp_path))["data"]] == ["Features"]
+    assert [trace["name"] for trace in accuracy_chart.accuracy_dots(rows_of(tmp_path))["data"]] == ["Features"]
     assert comparison.cautions(list_runs(tmp_path)) == ["No test split, so no test accuracy: From scratch."]
 
 
 def test_runs_on_different_pictures_are_never_mixed_silently(tmp_path):
     write_run(tmp_path, "doodle-features")
     write_run(tmp_path, "doodle-scratch", dataset={**DATASET, "fingerprint": "e" * 64, "title": "Our pets"})
-    labels = [trace["y"][0] for trace in charts.accuracy_dots(rows_of(tmp_path))["data"]]
+    labels = [trace["y"][0] for trace in accuracy_chart.accuracy_dots(rows_of(tmp_path))["data"]]
     assert labels == ["From scratch<br>on Our pets", "Features<br>on Doodle pets"]
     (caution,) = comparison.cautions(list_runs(tmp_path))
     assert "different pictures (Doodle pets, Our pets)" in caution
@@ -195,13 +195,13 @@ def test_the_same_name_with_other_pictures_is_said_too(tmp_path):
 
 def test_accuracy_dots_alt_ranks_the_runs(tmp_path):
     write_reference_runs(tmp_path)
-    text = charts.accuracy_dots_alt(rows_of(tmp_path))
+    text = accuracy_chart.accuracy_dots_alt(rows_of(tmp_path))
     assert text.index("Fine-tuned 93.1% (95% interval 91.4% to 94.5%)") < text.index("From scratch 74.3%")
 
 
 def test_no_tested_run_is_a_figure_without_dots():
-    assert charts.accuracy_dots([])["data"] == []
-    assert charts.accuracy_dots_alt([]) == "No run has a test accuracy."
+    assert accuracy_chart.accuracy_dots([])["data"] == []
+    assert accuracy_chart.accuracy_dots_alt([]) == "No run has a test accuracy."
 
 
 def test_labels_say_only_what_tells_runs_apart(tmp_path):
@@ -293,8 +293,8 @@ def test_odd_figures_of_a_run_become_missing_ones_and_are_drawn(tmp_path, odd):
     run = load_run(write_run(tmp_path), tmp_path)
     rows = comparison.figures([replace(run, metrics={**run.metrics, **odd})])
     json.dumps(rows, allow_nan=False)
-    charts.accuracy_dots(rows)
-    charts.accuracy_dots_alt(rows)
+    accuracy_chart.accuracy_dots(rows)
+    accuracy_chart.accuracy_dots_alt(rows)
     assert comparison.best_epoch(replace(run, metrics={**run.metrics, **odd}), run.history()) == 4
 
 
@@ -316,10 +316,10 @@ def test_names_that_people_gave_do_not_become_html_in_a_chart(tmp_path):
     write_run(tmp_path, "doodle-features")
     write_run(tmp_path, "doodle-scratch", dataset={**DATASET, "fingerprint": "e" * 64, "title": name})
     rows = rows_of(tmp_path)
-    assert charts.accuracy_dots(rows)["data"][0]["y"] == [
+    assert accuracy_chart.accuracy_dots(rows)["data"][0]["y"] == [
         "From scratch<br>on &lt;a href='http://x'&gt;pets&lt;/a&gt; &amp; co"
     ]
-    assert name in charts.accuracy_dots_alt(rows)
+    assert name in accuracy_chart.accuracy_dots_alt(rows)
     drawn = charts.curves([charts.Series(name, "features", HISTORY)])
     assert all("<a" not in trace["name"] for trace in drawn["data"])
 

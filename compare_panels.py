@@ -1,0 +1,180 @@
+"""The parts of the Compare page: accuracies with published figures, the figures of runs, recipes beside sources."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+import shell
+from cvcore import accuracy_chart, reproduction
+from cvcore.comparison import is_imported
+from cvcore.published import PUBLISHED, RECIPES
+from cvcore.run_directory import Run
+from shell import plain
+
+COLUMNS = {
+    "label": st.column_config.TextColumn("Run", pinned=True),
+    "dataset": st.column_config.TextColumn("Dataset", width=140),
+    "seed": st.column_config.NumberColumn("Seed", format="%d"),
+    "best_epoch": st.column_config.NumberColumn("Best epoch", help="The epoch with the lowest validation loss."),
+    "val_accuracy": st.column_config.NumberColumn(
+        "Validation", format="%.1f%%", help="Validation accuracy at the best epoch, the one of the lowest loss."
+    ),
+    "last_val_accuracy": st.column_config.NumberColumn(
+        "Last validation", format="%.1f%%", help="Validation accuracy at the last epoch."
+    ),
+    "val_interval": st.column_config.TextColumn(
+        "95% interval of it", help="Wilson interval of the validation accuracy at the last epoch."
+    ),
+    "test_accuracy": st.column_config.NumberColumn("Test", format="%.1f%%", help="Test accuracy."),
+    "interval": st.column_config.TextColumn("95% interval", help="Wilson interval of the test accuracy."),
+    "parameters": st.column_config.NumberColumn("Parameters", format="localized"),
+    "trainable": st.column_config.NumberColumn("Trained", format="localized", help="Parameters that were trained."),
+    "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
+    "status": "Status",
+}
+WHERE_LONG = st.column_config.TextColumn("Run", pinned=True, width=200)  # labels that name their dataset
+ICONS = {"covers": ":green[:material/check:]", "above": ":orange[:material/arrow_upward:]",
+         "below": ":orange[:material/arrow_downward:]"}  # fmt: skip
+
+
+def accuracies(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) -> None:
+    """Draw the accuracies of the chosen runs, on the test split where there is one, published figures beside them."""
+    splits = [split for split in ("test", "validation") if accuracy_chart.has_figures(rows, split)]
+    if not splits:
+        st.caption("None of these runs has an accuracy yet: they have not finished.")
+        return
+    split = splits[0]
+    if len(splits) > 1:
+        split = st.segmented_control(
+            "Accuracies", splits, default=split, required=True, format_func=str.capitalize, key="compare_split",
+            label_visibility="collapsed", bind="query-params",
+        )  # fmt: skip
+    marks = {run.id: reproduction.published_marks(run, saved) for run in picked}
+    shell.accuracy_dots(rows, split, {run_id: figures for run_id, figures in marks.items() if figures})
+    st.caption(f"With 95 of 100 such {split} sets the bar holds the true accuracy. Another seed adds its own spread.")
+
+
+def verdicts(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) -> None:
+    """Say of each published figure of the chosen recipes whether our interval covers it, or why nothing is said."""
+    labels = {row["run"]: plain(row["label"]) for row in rows}
+    sentences, reasons, own = {}, [], []
+    for run in picked:
+        recipe = RECIPES.get(str(run.recipe.get("id")))
+        if is_imported(run):
+            reasons.append(
+                f"{labels[run.id]} is held against no published figure: its recipe and pictures are not known."
+            )
+        elif recipe is None or recipe.id not in PUBLISHED:
+            own.append(labels[run.id])
+        elif reason := reproduction.why_not(run, recipe, saved):
+            reasons.append(
+                f"{labels[run.id]} is held against no published figure of {plain(recipe.id)}: {plain(reason)}."
+            )
+        else:
+            sentences.setdefault(recipe.id, None)
+    for recipe_id in sentences:
+        told = reproduction.verdicts(recipe_id, saved)
+        lines = [f"- {ICONS.get(str(one.verdict), '')} {plain(one.sentence)}" for one in told]
+        st.markdown(f"**{plain(recipe_id)}**, published by: {plain(RECIPES[recipe_id].source)}\n" + "\n".join(lines))
+    if sentences:
+        st.caption("Ours: every finished run of the recipe here, the newest of each seed, not only those chosen.")
+    if own:
+        st.caption(f"Nothing is published for recipes of this project: {', '.join(own)}.")
+    for reason in reasons:
+        st.caption(f":material/info: {reason}")
+
+
+def figures(rows: list[dict[str, Any]]) -> None:
+    """Show the figures of the chosen runs, and offer them as CSV."""
+    table = pd.DataFrame(rows)
+    table["interval"] = [_interval(row["test_low"], row["test_high"]) for row in rows]
+    table["val_interval"] = [_interval(row["last_val_low"], row["last_val_high"]) for row in rows]
+    shares = ["val_accuracy", "last_val_accuracy", "test_accuracy"]
+    several, tested = table["dataset"].nunique() > 1, table["test_accuracy"].notna().any()
+    left_out = {"val_interval"} if tested else {"test_accuracy", "interval"}
+    left_out |= set() if several else {"dataset"}
+    st.dataframe(
+        table.assign(**{name: table[name].astype("float64") * 100 for name in shares})[[*COLUMNS, "run"]],
+        column_config=COLUMNS | ({"label": WHERE_LONG} if several else {}),
+        column_order=[name for name in COLUMNS if name not in left_out],
+        hide_index=True, placeholder="–",
+        alt="The figures of each chosen run, as in its own files.",
+    )  # fmt: skip
+    ids = ", ".join(f"{plain(row['label'])} `{row['run']}`" for row in rows)
+    st.caption(("" if several else f"All on {plain(rows[0]['dataset'])}. ") + f"Run ids: {ids}.")
+    st.download_button(
+        "Download as CSV", table.drop(columns=["interval", "val_interval"]).to_csv(index=False), "runs.csv", "text/csv",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
+
+
+def beside_published(saved: list[Run]) -> None:
+    """Show every recipe with finished runs beside its published figures."""
+    stamp = tuple((str(run.path), run.status, run.modified()) for run in saved)
+    table = _beside_published(saved, stamp)
+    if not table:
+        shell.empty_state("No finished run here is of a recipe as it is published.")
+        return
+    st.dataframe(
+        table, hide_index=True, placeholder="–",
+        column_config={"Recipe": st.column_config.TextColumn(pinned=True),
+                       "Covers it": st.column_config.TextColumn(width=110)},
+        alt="Every recipe with finished runs: published figures, ours over seeds, covered or not.",
+    )  # fmt: skip
+    st.caption(
+        "Published figures are single runs of their sources. Ours: the mean over the newest run of each seed, ± their "
+        "sample standard deviation. From three seeds up the interval is t over the seeds; one or two tell nothing of "
+        "that spread, and theirs is Wilson's for so many pictures. A changed recipe or another dataset does not count."
+    )
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _beside_published(_saved: list[Run], stamp: tuple[Any, ...]) -> list[dict[str, Any]]:
+    table = []
+    drawn = {str(run.dataset.get("id")) for run in _saved if run.dataset.get("drawn")}
+    for recipe in sorted(RECIPES.values(), key=lambda recipe: (recipe.id not in PUBLISHED, recipe.dataset in drawn)):
+        for one in reproduction.verdicts(recipe.id, _saved):
+            if one.measured is not None:
+                of, published = (one.figure.split, one.figure.epoch), f"{one.figure.text}"
+                covered = {"covers": "yes", "above": "no, above it", "below": "no, below it"}
+                said = covered.get(str(one.verdict), "")
+                table.append(_beside(recipe.id, recipe.source, published, of, one.measured, said))
+        if recipe.id not in PUBLISHED:
+            for split, epoch, measured in reproduction.own_figures(recipe.id, _saved):
+                table.append(_beside(recipe.id, "this project", "", (split, epoch), measured, ""))
+    return table
+
+
+def _beside(
+    recipe: str, source: str, published: str, of: tuple[str, str], measured: reproduction.Measured, covered: str
+) -> dict[str, Any]:
+    spread = "" if measured.spread is None else f" ± {measured.spread * 100:.1f}"
+    return {
+        "Recipe": recipe,
+        "Published": published or None,
+        "Of": reproduction.where(*of),
+        "Ours": f"{measured.mean * 100:.1f}{spread} %",
+        "Seeds": len(measured.seeds),
+        "95% interval": reproduction.span(measured) or None,
+        "Interval by": measured.interval or None,
+        "Covers it": covered or None,
+        "Source": source,
+    }
+
+
+def add_histories() -> None:
+    """Offer to import saved histories."""
+    with st.expander("Add saved histories", icon=":material/upload_file:"):
+        import_module("import_panel").draw()
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
+
+
+def can_import() -> bool:
+    """Say whether the importer's panel is here."""
+    return find_spec("import_panel") is not None
