@@ -3,8 +3,8 @@
     python -m tools.make_reference_runs [--seed N]      # or: make reference-runs
 
 Each is trained by the command line in a process of its own, on drawings that are there already and with no stored
-features, then marked as a reference run, and its model is removed. Reference runs that were there before are deleted
-once the four new ones are done.
+features, then marked as a reference run, and its model is removed. The reference runs of these recipes that were
+there before are deleted once the four new ones are done; those of other recipes stay (tools.record_runs ships them).
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     seed = parser.parse_args().seed
-    earlier = [run for run in list_runs(FOLDER) if run.reference]
+    earlier = [run for run in list_runs(FOLDER) if run.reference and run.recipe.get("id") in RECIPES]
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
         os.environ["CVCORE_CACHE"] = folder
