@@ -33,10 +33,11 @@ def _draw(run_id: str, status: str) -> None:
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
                 title = shell.plain(run.recipe.get("title") or run.recipe.get("id"))
-                st.markdown(f"**{title}**, seed {shell.plain(run.seed)}", width="content")
+                seed = "" if run.seed is None else f", seed {shell.plain(run.seed)}"
+                st.markdown(f"**{title}**{seed}", width="content")
                 icon = ICONS.get(run.status, "error")
                 st.badge(run.status, icon=f":material/{icon}:", color=COLOURS.get(run.status, "red"))
-                if imported(run):
+                if run.imported:
                     st.badge("imported", icon=":material/input:", color="violet")
             if run.error:
                 st.markdown(f":material/info: {shell.plain(run.error)}")
@@ -55,11 +56,6 @@ def _draw(run_id: str, status: str) -> None:
             st.caption(f"Run `{run.id}`, {pictures}{_device(run)}")
 
 
-def imported(run: Run) -> bool:
-    """Say whether a run is a history saved elsewhere: curves, without predictions or a model."""
-    return run.info.get("imported") is True
-
-
 def _device(run: Run) -> str:
     """Say what a run was trained on: its device, Keras' backend, the precision it computed in."""
     device = run.info.get("device")
@@ -75,10 +71,12 @@ def _device(run: Run) -> str:
 
 def _notes(run: Run) -> None:
     """Say what a reader of the figures must know."""
-    if imported(run):
+    if run.imported:
+        origin = run.info.get("origin")
+        file = origin.get("file") if isinstance(origin, dict) else None
         st.caption(
-            "Imported from a history saved elsewhere: curves only. It has no predictions and no model, and cannot be "
-            "resumed."
+            f"Imported from {shell.plain(file or 'a history saved elsewhere')}: curves only. There are no predictions "
+            "and no model, and it cannot be resumed."
         )
     recipe = run.recipe
     if recipe.get("test_preprocessing"):
@@ -87,14 +85,12 @@ def _notes(run: Run) -> None:
             f"({shell.plain(recipe['test_preprocessing'])}) than those it was trained on "
             f"({shell.plain(recipe.get('preprocessing'))})."
         )
-    steps, batch_size = number(recipe.get("validation_steps")), number(recipe.get("batch_size"))
-    counts = run.dataset.get("counts")
-    split = counts.get("validation") if isinstance(counts, dict) else None
-    pictures = sum(split.values()) if isinstance(split, dict) else 0
-    if steps and batch_size and steps * batch_size < pictures:
+    there = sum(run.dataset.get("counts", {}).get("validation", {}).values())
+    used = comparison.pictures(run, "validation")
+    if used < there:
         st.caption(
-            f"Validation figures while training rest on {steps * batch_size:,} of the {pictures:,} validation "
-            "pictures, drawn once by the seed."
+            f"Validation figures while training rest on {used:,} of the {there:,} validation pictures, drawn once by "
+            "the seed."
         )
 
 
@@ -156,7 +152,9 @@ def _figures(run: Run, frame: "pd.DataFrame") -> None:
         st.metric(
             "Validation accuracy",
             shell.percent(number(best["val_accuracy"]) if row["val_accuracy"] is None else row["val_accuracy"]),
-            help=f"At the lowest validation loss, epoch {row['best_epoch'] or int(best['epoch'])}.",
+            help=f"At the lowest validation loss, epoch {row['best_epoch'] or int(best['epoch'])}."
+            if frame["val_loss"].notna().any()
+            else "At the last epoch: there is no validation loss.",
         )
         st.metric(
             "Test accuracy",
@@ -181,7 +179,7 @@ def _actions(run: Run, comparable: bool) -> None:
             if st.button(label, icon=":material/stop_circle:", disabled=asked, key=f"stop_{run.id}"):
                 run_directory.request_stop(run)
                 st.rerun(scope="fragment")
-        resumable = run.status in RESUMABLE and not imported(run)
+        resumable = run.status in RESUMABLE and not run.imported
         if resumable and st.button(
             "Resume",
             type="primary",
@@ -197,7 +195,7 @@ def _actions(run: Run, comparable: bool) -> None:
                 shell.page_path("compare"),
                 label="Compare with the reference runs",
                 icon=shell.PAGES["compare"][1],
-                query_params={"runs": [*shell.reference_ids(), run.id]},
+                query_params={"runs": _beside(run)},
             )
         if run.status not in ACTIVE and not run.reference:
             with st.popover("Delete", icon=":material/delete:", key=f"delete_popover_{run.id}"):
@@ -207,3 +205,9 @@ def _actions(run: Run, comparable: bool) -> None:
                     st.query_params.pop("run", None)
                     shell.forget_runs()
                     st.rerun()
+
+
+def _beside(run: Run) -> list[str]:
+    """List a run and the recorded ones that compare with it."""
+    others = comparison.on_the_same_pictures(run, shell.runs())
+    return list(dict.fromkeys([*(other.id for other in others), run.id]))

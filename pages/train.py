@@ -43,7 +43,7 @@ with shell.error_box(), st.container(border=True):
     with right:
         if recipe.base:
             changes["base"] = recipe_settings.base(recipe)
-    recipe_card.card(recipe, row, list(rows.values()))
+    recipe_card.card(recipe, row, list(rows.values()), shell.runs())
     switch = st.container()
     epochs_column, seed_column, source_column = st.columns([1, 1, 2])
     with epochs_column:
@@ -80,7 +80,7 @@ with shell.error_box(), st.container(border=True):
         with st.container(horizontal=True):
             st.metric("Estimated time", shell.duration(expected.seconds))
             st.metric("Estimated memory", f"{expected.memory_mb:,.0f} MB")
-            st.metric("Device", choices.device_in_words())
+            st.metric("Device", choices.device_in_words(), help=choices.device_in_full())
         st.caption(expected.basis)
         try:
             check_fits(chosen, dataset)

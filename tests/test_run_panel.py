@@ -1,0 +1,79 @@
+"""What the Train page says of one run: its device, what its callbacks kept, what a reader of its figures must know."""
+
+import json
+
+import pytest
+from handmade_runs import DATASET, write_run
+from pages_drawn import draw, sound, words
+
+TINY = {**DATASET, "counts": {"train": {"a": 101, "b": 101}, "validation": {"a": 51, "b": 52}, "test": {"a": 451}}}
+
+
+def commands(page):
+    return [code.value for code in page.code]
+
+
+def test_the_panel_names_the_device_the_backend_and_the_precision(runs):
+    device = {"kind": "GPU", "name": "NVIDIA H200", "cores": 16, "backend": "jax", "precision": "mixed_bfloat16"}
+    page = draw("train", run=write_run(runs, "doodle-scratch", device=device))
+    assert "trained on NVIDIA H200 with JAX in bfloat16" in words(page)
+
+
+@pytest.mark.parametrize("device", [None, "two cores", {}, {"name": None}, {"name": "two cores"}])
+def test_a_device_that_says_little_leaves_the_panel_whole(runs, device):
+    page = draw("train", run=write_run(runs, "doodle-scratch", device=device))
+    assert sound(page)
+    assert ("trained on two cores" in words(page)) == (device == {"name": "two cores"})
+
+
+def test_the_panel_offers_what_the_callbacks_kept(runs):
+    run_id = write_run(runs, "doodle-finetune", changes={"model_checkpoint": "val_accuracy"})
+    for name in ("csv_log-head.csv", "csv_log-fine-tuning.csv"):
+        (runs / run_id / name).write_text("epoch,accuracy\n0,0.5\n")
+    (runs / run_id / "checkpoint-fine-tuning.keras").touch()
+    (runs / run_id / "tensorboard" / "fine-tuning").mkdir(parents=True)
+    page = draw("train", run=run_id)
+    assert sound(page)
+    labels = {button.label for button in page.get("download_button")}
+    assert labels == {"csv_log-head.csv", "csv_log-fine-tuning.csv"}
+    assert "best val_accuracy so far: `checkpoint-fine-tuning.keras`" in words(page)
+    assert commands(page) == [f"tensorboard --logdir $CVCORE_RUNS/{run_id}/tensorboard"]
+
+
+def test_the_panel_of_a_run_without_such_files_offers_none(runs):
+    page = draw("train", run=write_run(runs, "doodle-scratch"))
+    assert not page.get("download_button") and not commands(page)
+
+
+def test_the_panel_says_on_how_many_pictures_validation_rests(runs):
+    switched = write_run(runs, "note-features", dataset=TINY)
+    matched = write_run(runs, "note-features-matched", dataset=TINY, changes={"validation_steps": 4})
+    told = words(draw("train", run=switched))
+    assert "rest on 60 of the 103 validation pictures" in told
+    assert "Tested on pixels preprocessed otherwise (base) than those it was trained on (none)" in told
+    told = words(draw("train", run=matched))
+    assert "validation pictures" not in told and "preprocessed otherwise" not in told
+
+
+def test_an_imported_run_shows_its_curves_and_neither_resume_nor_export(runs):
+    run_id = write_run(
+        runs, "doodle-scratch", imported=True, seed=None, device=None, timings={}, origin={"file": "history.json"},
+        dataset={"id": "not known", "title": "not known", "fingerprint": None, "counts": {}}, run_id="imported-1",
+    )  # fmt: skip
+    path = runs / run_id
+    info = json.loads((path / "run.json").read_text())
+    recipe = {"id": "imported-x", "title": "My history", "strategy": "not known", "source": "imported"}
+    (path / "run.json").write_text(json.dumps({**info, "recipe": recipe}))
+    (path / "history.csv").write_text(
+        "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n1,0.7,0.5,,,,\n2,0.6,0.6,,,,\n"
+    )
+    (path / "metrics.json").write_text(json.dumps({"best_epoch": None, "val_accuracy": None, "epochs": 2}))
+    (path / "predictions.csv").unlink()
+    page = draw("train", run=run_id)
+    assert sound(page)
+    told = words(page)
+    assert "Imported from history.json: curves only" in told
+    assert "**My history**" in told and "None" not in told
+    assert len(page.get("plotly_chart")) == 2
+    assert f"resume_{run_id}" not in {button.key for button in page.button}
+    assert not page.get("download_button")
