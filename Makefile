@@ -1,13 +1,18 @@
-# make run: the dashboard on port 8501.   make test: every test.   Both set up what they need, once.
+# make run: the dashboard on port 8501.   make run-gpu: the same, training on an NVIDIA GPU.   make test: every test.
+# Each sets up what it needs, once.
 SHELL := /bin/sh
 PORT ?= 8501
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run dev setup setup-dev setup-gpu browser test check format screenshot reference-runs doodle-base clean
+.PHONY: run run-gpu dev setup setup-dev setup-gpu browser test check format screenshot reference-runs reproduction doodle-base clean
 
 run: setup
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
+
+# Runs launched from there train in the same environment, one at a time.
+run-gpu: setup-gpu
+	.venv-gpu/bin/python -m streamlit run app.py --server.port $(PORT)
 
 # With the file watcher on, which a class of browsers cannot afford (docs/architecture.md).
 dev: setup
@@ -54,6 +59,9 @@ screenshot: browser
 
 reference-runs: setup
 	$(BIN)/python -m tools.make_reference_runs
+
+reproduction: setup
+	$(BIN)/python -m tools.reproduction_report
 
 doodle-base: setup
 	$(BIN)/python -m tools.train_doodle_base

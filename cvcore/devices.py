@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+DRIVER = Path("/proc/driver/nvidia/gpus")
 BFLOAT16_FROM = (8, 0)  # compute capability from which a GPU multiplies bfloat16 matrices in hardware
 
 
@@ -151,7 +152,7 @@ def _version(text: str) -> tuple[int, int] | None:
 def gpu_names() -> list[str]:
     """Return the names of this machine's NVIDIA GPUs without loading Keras; whether Keras can use them is not said."""
     names = []
-    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+    for file in sorted(DRIVER.glob("*/information")):
         try:
             lines = file.read_text(errors="replace").splitlines()
         except OSError:

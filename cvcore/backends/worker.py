@@ -2,8 +2,8 @@
 
     python -m cvcore.backends.worker RUNS_FOLDER
 
-A fresh child gives its memory back, the GPU's included, and cannot take the worker down. The worker ends when
-nothing is queued any more; `local.launch` starts the next one.
+One at a time: a run has the GPU, or all cores, to itself. A fresh child gives its memory back, the GPU's included, and
+cannot take the worker down. The worker ends when nothing is queued any more; `local.launch` starts the next one.
 """
 
 from __future__ import annotations
