@@ -121,7 +121,9 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
     epochs = [int(epoch) for epoch in one.history["epoch"]] if len(one.history) else []
     training = _numbers(one.history[metric]) if epochs else []
     validation = _numbers(one.history[f"val_{metric}"]) if epochs else []
-    told = "%{customdata[0]:X} validation, %{customdata[1]:X} training%{customdata[2]}".replace("X", hover)
+    told = "%{customdata[0]:X} validation%{customdata[1]}%{customdata[2]}".replace("X", hover)
+    # As text: Plotly would write a missing number as 0.
+    trained = ["" if value is None else f", {_figure(value, metric)} training" for value in training]
     best = [" ◆ best epoch" if epoch == one.best_epoch else "" for epoch in epochs]
     # Plotly reads a little HTML in names: those that people gave must not become it.
     shared = {"type": "scatter", "mode": "lines", "x": epochs, "legendgroup": one.label, "name": as_text(one.label)}
@@ -132,7 +134,7 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
         traces.append({**faint, "y": validation, "line": {"color": colour, "width": 1.5}})
         traces.append({**faint, "y": training, "line": {"color": colour, "width": 1, "dash": "dot"}})
     smooth_training, smooth_validation = _smooth(training, smoothing), _smooth(validation, smoothing)
-    customdata = [list(row) for row in zip(validation, training, best, strict=True)]
+    customdata = [list(row) for row in zip(validation, trained, best, strict=True)]
     thawed = epochs.index(one.thawed_from) if one.thawed_from in epochs else 0
     for part, opacity in ((slice(0, thawed), 0.35), (slice(thawed, None), 1.0)):
         if part.stop == 0:
@@ -210,4 +212,6 @@ def _smooth(values: list[float | None], weight: float) -> list[float | None]:
 
 
 def _figure(value: float, metric: str) -> str:
+    if not isfinite(value):
+        return "no number"
     return f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}"

@@ -10,7 +10,7 @@ from handmade_runs import write_reference_runs, write_run
 from pages_drawn import as_shown, draw, sound, words
 from streamlit.testing.v1 import AppTest
 
-from cvcore import api, choices, code_export, comparison, estimate
+from cvcore import api, charts, choices, code_export, comparison, estimate
 from cvcore.cli import main
 from cvcore.errors import CvcoreError, InvalidHistory
 from cvcore.imported import import_file, import_history
@@ -157,8 +157,36 @@ def test_figures_labels_differences_and_cautions_of_imported_runs(every_kind, ru
         assert row["test_accuracy"] is row["seconds"] is row["parameters"] is row["seed"] is row["guessing"] is None
     labels = comparison.run_labels(list_runs())
     assert all("imported" in labels[run.id] for run in every_kind) and len(set(labels.values())) == len(labels)
-    assert comparison.cautions(every_kind)
-    assert comparison.differences(list_runs())
+    assert comparison.differences([run for run in every_kind if run.strategy in ("not known", "features")]) == []
+
+
+def test_what_a_history_does_not_tell_is_not_known_and_no_difference(tmp_path):
+    scratch = load_run(write_run(tmp_path, "doodle-scratch"), tmp_path)
+    features = load_run(write_run(tmp_path, "doodle-features"), tmp_path)
+    run = add(tmp_path, strategy="features", dataset="Our pets")
+    rows = {row.pop("setting"): row for row in comparison.differences([scratch, run])}
+    assert set(rows) == {"dataset", "strategy"} and rows["dataset"][run.id] == "Our pets"
+    rows = {row.pop("setting"): row for row in comparison.differences([scratch, features, run])}
+    assert rows["base"][features.id] == "doodle-base" and rows["base"][scratch.id] == "none"
+    assert {rows[name][run.id] for name in rows if name not in ("dataset", "strategy")} == {"not known"}
+
+
+def test_cautions_say_that_the_pictures_are_not_known_rather_than_others(tmp_path):
+    trained = load_run(write_run(tmp_path, "doodle-scratch"), tmp_path)
+    (sentence,) = comparison.cautions([trained, add(tmp_path, title="Pets")])
+    assert "Pets · imported" in sentence and "different pictures" not in sentence
+
+
+def test_a_number_that_is_missing_is_never_drawn_or_told_as_one(tmp_path):
+    runs = [add(tmp_path, kind) for kind in HISTORIES]
+    series = [charts.Series(run.id, run.strategy, run.history(), comparison.best_epoch(run, run.history()))
+              for run in runs]  # fmt: skip
+    for metric in ("accuracy", "loss"):
+        assert "nan" not in charts.curves_alt(series, metric) and "no number" in charts.curves_alt(series, metric)
+        assert "NaN" not in json.dumps(charts.curves(series, metric, 0.5))
+    (alone,) = [one for one in series if "validation-alone" in one.label]
+    (line,) = [trace for trace in charts.curves([alone])["data"] if trace.get("customdata")]
+    assert line["customdata"] == [[0.5, "", ""], [0.6, "", ""]]
 
 
 @pytest.mark.parametrize("page", ["overview", "compare", "train"])
