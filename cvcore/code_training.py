@@ -123,7 +123,7 @@ def _callbacks(phase: Phase) -> list[str]:
     if recipe.csv_logger:
         names.append(f'CSVLogger("csv_log-{phase.name}.csv")')
     if recipe.tensorboard:
-        names.append(f'TensorBoard("tensorboard/{phase.name}")')
+        names.append(f'TensorBoard("tensorboard/{phase.name}", histogram_freq=1)')
     if recipe.model_checkpoint:
         monitor = literal(recipe.model_checkpoint)
         names.append(f'ModelCheckpoint("checkpoint-{phase.name}.keras", monitor={monitor}, save_best_only=True)')

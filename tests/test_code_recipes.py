@@ -1,0 +1,73 @@
+"""The exported script of every published recipe has the app's losses: tiny pictures, one epoch, random bases."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from outside import Outside, check_equal, write_pictures
+
+import cvcore
+from cvcore.datasets import open_dataset
+from cvcore.published import PUBLISHED, RECIPES
+
+CONTINUED = ("chollet2-finetune", "lecture-finetune")
+
+
+def write_digits(folder: Path) -> Path:
+    """Write noisy squares as mnist.npz, ten of each digit and one of each to test; return the app's folder of it."""
+    arrays = {}
+    for part, count in (("train", 100), ("test", 10)):
+        labels = np.arange(count) % 10
+        noise = np.random.default_rng(count).integers(0, 60, (count, 28, 28))
+        arrays |= {f"x_{part}": (noise + 20 * labels[:, None, None]).astype("uint8"), f"y_{part}": labels}
+    np.savez(folder / "mnist.npz", **arrays)
+    return open_dataset(folder / "mnist.npz").root
+
+
+def tiny(recipe, **more):
+    """Make a recipe small: all that it says, but for sizes and the weights of a base that is not here."""
+    sizes = {"epochs": 1, "batch_size": 4, **more}
+    sizes |= {"steps_per_epoch": 4} if recipe.steps_per_epoch else {}
+    sizes |= {"validation_steps": 1} if recipe.validation_steps else {}
+    if recipe.strategy in ("scratch", "augmented"):
+        smallest = 28 if recipe.dataset == "mnist" else 78 if len(recipe.filters) == 5 else 48
+        return recipe.with_changes(image_size=smallest, **sizes)
+    smallest = 71 if recipe.base == "Xception" else 32
+    if recipe.starts_from:
+        sizes["starts_from"] = tiny(recipe.starts_from)
+    return recipe.with_changes(image_size=smallest, weights="random", **sizes)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("recipes")
+    tested = write_pictures(tmp / "tested", ("cat", "dog"), {"train": 5, "validation": 3, "test": 3})
+    untested = write_pictures(tmp / "untested", ("cat", "dog"), {"train": 5, "validation": 3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVCORE_CACHE", str(tmp / "cache"))
+        folders = {"cats-and-dogs-filtered": untested, "mnist": write_digits(tmp)}
+        outside = Outside(tmp / "outside")
+        trained = {}
+        for name in PUBLISHED:
+            recipe = RECIPES[name]
+            data = folders.get(str(recipe.dataset), tested)
+            trained[name] = cvcore.train(tiny(recipe), data, seed=3, runs=tmp / "runs")
+            outside.repeat(name, trained[name], data)
+            if name in CONTINUED:
+                source = trained[recipe.starts_from.id]
+                run = cvcore.train(tiny(recipe), data, seed=3, runs=tmp / "runs", from_run=source.id)
+                outside.repeat(f"{name} continued", run, data, source.path / "model.keras")
+        outside.finish()
+    return outside.done
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *(f"{name} continued" for name in CONTINUED)])
+def test_script_of_a_published_recipe_has_the_apps_losses(runs, name):
+    run, home = runs[name]
+    check_equal(run, home)
+    assert bool(run.info["from_run"]) == name.endswith("continued")
+    assert [run.recipe["epochs"], run.recipe["title"]] == [1, RECIPES[name.split()[0]].title]
+
+
+def test_there_are_eighteen_published_recipes():
+    assert len(PUBLISHED) == 18
