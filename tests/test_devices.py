@@ -104,13 +104,16 @@ def test_a_computer_without_gpu_trains_on_its_cpu():
 
 
 def test_names_come_from_the_driver_s_files_and_else_from_its_program(driver):
-    assert devices.gpu_names() == []
     driver("NVIDIA H200, 143771, 9.0", "NVIDIA T4, [N/A], 7.5")
     assert devices.gpu_names() == ["NVIDIA H200", "NVIDIA T4"]
     folder = devices.DRIVER / "0000:05:00.0"
     folder.mkdir(parents=True)
     (folder / "information").write_text("Model: \t\t NVIDIA A100-SXM4-40GB\nIRQ:   \t\t 33\n")
     assert devices.gpu_names() == ["NVIDIA A100-SXM4-40GB"]
+
+
+def test_no_driver_means_no_gpu(driver):
+    assert devices.gpu_names() == []
 
 
 @pytest.mark.parametrize(("line", "code"), [("Failed to initialize NVML", 9), ("", 0)])
@@ -146,7 +149,8 @@ def test_device_in_words_without_gpu_is_the_processor(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "name"), [('{"backend": "jax"}', "jax"), ("{", "tensorflow"), (None, "tensorflow")]
+    ("content", "name"),
+    [('{"backend": "jax"}', "jax"), ("{", "tensorflow"), ("[]", "tensorflow"), (None, "tensorflow")],
 )
 def test_backend_is_read_where_keras_reads_it(content, name, tmp_path, monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
