@@ -9,7 +9,6 @@ import streamlit as st
 
 import shell
 from cvcore import accuracy_chart, reproduction
-from cvcore.comparison import is_imported
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.run_directory import Run
 from shell import plain
@@ -63,7 +62,7 @@ def verdicts(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) ->
     sentences, reasons, own = {}, [], []
     for run in picked:
         recipe = RECIPES.get(str(run.recipe.get("id")))
-        if is_imported(run):
+        if run.imported:
             reasons.append(
                 f"{labels[run.id]} is held against no published figure: its recipe and pictures are not known."
             )

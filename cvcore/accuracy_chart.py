@@ -32,6 +32,7 @@ _SHOWN = {
         "Validation accuracy, last epoch",
     ),
 }  # fmt: skip
+_BAND = NEUTRAL + "80"  # half transparent, so that the line of its row is seen through it
 _WHEN = {"last": "at the last epoch", "best": "at its best epoch", "checkpoint": "at the lowest validation loss"}
 
 
@@ -56,21 +57,23 @@ def accuracy_dots(rows: Sequence[dict[str, Any]], split: str = "test", marks: Ma
     shown, marks = _SHOWN[split], marks or {}
     rows, styles = _measured(rows, split)
     names = _labels(rows)
-    traces = [_dot(row, name, colour, shown, split) for row, name, (colour, _) in zip(rows, names, styles, strict=True)]
+    marks_drawn: list[dict[str, Any]] = []
     marked: set[tuple[str, PublishedFigure]] = set()
     lowest = [_low(row, shown) for row in rows]
     for row, name in zip(rows, names, strict=True):
         for figure in _of_split(marks, row, split):
             # Five seeds of a recipe have the same mark: one of them says its value.
-            traces.append(_mark(figure, name, (row["recipe"], figure) not in marked))
+            marks_drawn.append(_mark(figure, name, (row["recipe"], figure) not in marked))
             marked.add((row["recipe"], figure))
             lowest.append(figure.low)
+    dots = [_dot(row, name, colour, shown, split) for row, name, (colour, _) in zip(rows, names, styles, strict=True)]
     guesses = {round(row[shown.guessing], 4) for row in rows if row[shown.guessing]}
     layout: dict[str, Any] = {
         "title": {"text": f"{shown.title}<br>with its 95% interval" + (" and published figures" if marked else "")},
         "xaxis": {"title": {"text": f"share of {split} pictures right"}, "tickformat": ".0%",
                   "range": [max(0.0, min([*lowest, *guesses], default=0.0) - 0.03), 1.01]},
-        "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
+        "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": names, "automargin": True,
+                  "range": [len(rows) - 0.4, -0.6]},
         "height": 174 + 60 * len(rows),
         "margin": {"t": 72, "r": 24, "b": 48, "l": 16},
     }  # fmt: skip
@@ -81,7 +84,7 @@ def accuracy_dots(rows: Sequence[dict[str, Any]], split: str = "test", marks: Ma
         layout["annotations"] = [{"x": guess, "y": 0, "yref": "paper", "text": f"guessing {guess:.0%}",
                                   "showarrow": False, "xanchor": "left", "yanchor": "bottom", "xshift": 4,
                                   "font": {"color": NEUTRAL}}]  # fmt: skip
-    return {"data": traces, "layout": layout}
+    return {"data": [*marks_drawn, *dots], "layout": layout}  # dots over a range, not under it
 
 
 def _dot(row: dict[str, Any], name: str, colour: str, shown: _Shown, split: str) -> dict[str, Any]:
@@ -114,10 +117,9 @@ def _mark(figure: PublishedFigure, name: str, says: bool) -> dict[str, Any]:
     }  # fmt: skip
     if figure.high > figure.low:
         middle = (figure.low + figure.high) / 2
-        mark |= {"x": [figure.low, middle, figure.high], "y": [name] * 3, "opacity": 0.55,
-                 "mode": "lines+text" if says else "lines", "text": ["", mark["text"][0], ""],
-                 "line": {"color": NEUTRAL, "width": 11}}  # fmt: skip
-        del mark["marker"]
+        mark |= {"x": [figure.low, middle, figure.high], "y": [name] * 3, "text": ["", mark["text"][0], ""],
+                 "mode": "lines+markers+text" if says else "lines", "line": {"color": _BAND, "width": 18},
+                 "marker": {"size": 16, "opacity": 0}}  # unseen: it keeps the text off the line  # fmt: skip
     return mark
 
 

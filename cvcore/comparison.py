@@ -8,6 +8,7 @@ from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.statistics import wilson_interval
 
@@ -65,18 +66,13 @@ def on_the_same_pictures(run: Run, runs: Sequence[Run]) -> list[Run]:
 
 
 def _recorded(run: Run) -> bool:
-    return run.reference and run.status == "done" and not is_imported(run)
+    return run.reference and run.status == "done" and not run.imported
 
 
 def _opening_rank(run: Run) -> tuple[bool, int, float]:
     name, order, seed = str(run.recipe.get("id")), list(RECIPES), number(run.seed)
     place = order.index(name) if name in order else len(order)
     return name not in PUBLISHED, place, float("inf") if seed is None else seed
-
-
-def is_imported(run: Run) -> bool:
-    """Say whether a run is a saved history from elsewhere."""
-    return bool(run.info.get("imported"))
 
 
 def run_labels(runs: Sequence[Run]) -> dict[str, str]:
@@ -91,7 +87,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
         Run id -> label, all labels different.
     """
     parts = {run.id: [STRATEGY_TITLES.get(str(run.strategy), run.id)] for run in runs}
-    for run in filter(is_imported, runs):
+    for run in (run for run in runs if run.imported):
         known = parts[run.id] if run.strategy in STRATEGY_TITLES else []
         parts[run.id] = [*known, _short(str(run.recipe.get("title") or run.id)), "imported"]
     more = (
@@ -234,16 +230,19 @@ def differences(runs: Sequence[Run]) -> list[dict[str, str]]:
 
     A run without augmentation counts as one whose policy changes nothing. What a fine-tuning run starts from is
     listed where it differs from the run's own settings. Names (id, title, source) decide nothing and are left out.
+    What an imported run does not tell is not known, and no difference.
 
     Returns:
         Rows of `setting` (nested keys dotted, the dataset and the seed first) and one value a run id, as text.
     """
     settings = {run.id: _flat(run) for run in runs}
     names = list(dict.fromkeys(name for flat in settings.values() for name in flat))
+    imported = {run.id for run in runs if run.imported}
     rows = []
     for name in names:
         values = {run_id: flat.get(name) for run_id, flat in settings.items()}
-        if len({repr(value) for value in values.values()}) > 1:
+        values |= {run_id: NOT_KNOWN for run_id in imported if values[run_id] is None}
+        if len({repr(value) for value in values.values() if value != NOT_KNOWN}) > 1:
             rows.append({"setting": name, **{run_id: _text(value) for run_id, value in values.items()}})
     return rows
 
@@ -252,7 +251,7 @@ def _flat(run: Run) -> dict[str, Any]:
     from cvcore.augmentation import AugmentationPolicy
 
     identity = AugmentationPolicy().model_dump(mode="json")
-    recipe = run.recipe if is_imported(run) else {**_defaults(), **run.recipe}
+    recipe = run.recipe if run.imported else {**_defaults(), **run.recipe}
     flat: dict[str, Any] = {"dataset": _dataset_name(run), "seed": run.seed}
     for name, value in recipe.items():
         if name in _NAMES_ONLY or name == "dataset":
@@ -297,18 +296,18 @@ def cautions(runs: Sequence[Run]) -> list[str]:
     sentences = []
     datasets: dict[str, str] = {}
     for run in runs:
-        if not is_imported(run):
+        if not run.imported:
             datasets[str(run.dataset.get("fingerprint"))] = _dataset_name(run)
     if len(datasets) > 1:
         names = sorted(set(datasets.values()))
         what = ", ".join(names) if len(names) > 1 else f"{names[0]}, whose pictures or splits changed between them"
         sentences.append(f"These runs are on different pictures ({what}): their accuracies do not compare directly.")
     labels = run_labels(runs)
-    imported = [labels[run.id] for run in runs if is_imported(run)]
+    imported = [labels[run.id] for run in runs if run.imported]
     if imported:
         sentences.append(f"Imported from a saved history, and only its curves are known, not on which pictures: "
                          f"{', '.join(imported)}.")  # fmt: skip
-    without = [labels[run.id] for run in runs if not _class_counts(run, "test") and not is_imported(run)]
+    without = [labels[run.id] for run in runs if not _class_counts(run, "test") and not run.imported]
     if without:
         sentences.append(f"No test split, so no test accuracy: {', '.join(without)}.")
     unfinished = [run for run in runs if run.status not in ("done", "damaged")]

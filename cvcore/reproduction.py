@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cvcore.comparison import is_imported, number, pictures
+from cvcore.comparison import number, pictures
 from cvcore.errors import InvalidRecipe
 from cvcore.published import PUBLISHED, RECIPES, PublishedFigure, get_recipe
 from cvcore.recipe import Recipe, make_recipe
@@ -58,7 +58,8 @@ class Verdict:
         recipe: the recipe's id.
         figure: what was published.
         measured: ours, or None where no run of ours has this figure.
-        verdict: `covers`, `above` or `below` (where our interval lies), or None without an interval.
+        verdict: `covers`, `above` or `below` (where our interval lies), or None without an interval. The interval's
+            ends are compared as they are printed, to a tenth of a percent.
     """
 
     recipe: str
@@ -122,7 +123,7 @@ def why_not(run: Run, recipe: Recipe, runs: Sequence[Run]) -> str:
         recipe: a recipe by its name.
         runs: all saved runs: the features run that a fine-tuning run continued is looked up among them.
     """
-    if is_imported(run):
+    if run.imported:
         return "it is imported, and its recipe is only what its file says"
     if run.status != "done":
         return f"it is {run.status}"
@@ -243,9 +244,10 @@ def published_marks(run: Run, runs: Sequence[Run]) -> tuple[PublishedFigure, ...
 def _verdict(figure: PublishedFigure, measured: Measured | None) -> Literal["covers", "above", "below"] | None:
     if measured is None or measured.low is None or measured.high is None:
         return None
-    if measured.low > figure.high:
+    # As printed, to a tenth of a percent: a published 74.0 % says no more, and the sentence must not contradict itself.
+    if round(measured.low, 3) > figure.high:
         return "above"
-    return "below" if measured.high < figure.low else "covers"
+    return "below" if round(measured.high, 3) < figure.low else "covers"
 
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:

@@ -78,6 +78,15 @@ def test_a_range_is_covered_when_it_overlaps_the_interval(tmp_path):
     assert told == ["below", "above", "covers", "covers", "covers", "covers"]
 
 
+def test_an_interval_that_prints_as_the_published_figure_covers_it(tmp_path):
+    # mean 0.70225, deviation 0.023670, t(0.975, 3) = 3.182446: high = 0.70225 + 3.182446 * 0.02367 / 2 = 0.73991
+    for seed, value in enumerate((0.67, 0.70, 0.722, 0.717), start=1):
+        write_photograph_run(tmp_path, seed=seed, last_val_accuracy=value)
+    told = verdict_of(tmp_path)
+    assert told.measured.high < 0.74 and reproduction.span(told.measured).endswith("74.0 %")
+    assert told.verdict == "covers"
+
+
 def test_validation_steps_leave_fewer_pictures_behind_a_figure(tmp_path):
     run = load_run(write_photograph_run(tmp_path, "chollet2-scratch"), tmp_path)
     assert [reproduction.pictures_behind(run, split) for split in ("train", "validation")] == [2000, 1000]

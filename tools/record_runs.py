@@ -15,7 +15,6 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from cvcore.comparison import is_imported
 from cvcore.errors import CvcoreError
 from cvcore.files import replace_json
 from cvcore.run_directory import Run, load_run
@@ -80,8 +79,8 @@ def check(run: Run) -> None:
     Raises:
         CvcoreError: one of these, as a sentence.
     """
-    if run.status != "done" or is_imported(run):
-        what = "imported" if is_imported(run) else run.status
+    if run.status != "done" or run.imported:
+        what = "imported" if run.imported else run.status
         raise CvcoreError(f"only runs that were trained here and are done are shipped; {run.id} is {what}")
     missing = [name for name in NEEDED if not (run.path / name).is_file()]
     if missing:
