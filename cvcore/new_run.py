@@ -91,6 +91,8 @@ def check_continues(recipe: Recipe, source: Run, dataset: Dataset | None = None)
             f"a finetune recipe continues a finished features run; received {source.id}, "
             f"a {source.strategy} run that is {source.status}"
         )
+    if source.imported:
+        raise InvalidRecipe(f"run {source.id} was imported and has no model to continue; choose one trained here")
     wanted = recipe.model_dump(mode="json")
     differing = [name for name in SHARED_WITH_START if name != "dataset" and wanted[name] != source.recipe.get(name)]
     if differing:

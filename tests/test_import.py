@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from cvcore import api, charts, choices, code_export, comparison, estimate
 from cvcore.cli import main
+from cvcore.datasets import open_dataset
 from cvcore.errors import CvcoreError, InvalidHistory
 from cvcore.imported import import_file, import_history
 from cvcore.published import RECIPES, get_recipe
@@ -144,6 +145,13 @@ def test_a_failed_write_leaves_no_half_of_a_run(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def drawn(runs):
+    """The runs folder, with the drawings made that the Train page opens: longer than a page may take on a busy day."""
+    open_dataset("doodle-pets")
+    return runs
+
+
+@pytest.fixture
 def every_kind(runs):
     """One imported run of each kind of history, beside the reference runs and one trained here."""
     write_reference_runs(runs)
@@ -190,7 +198,7 @@ def test_a_number_that_is_missing_is_never_drawn_or_told_as_one(tmp_path):
 
 
 @pytest.mark.parametrize("page", ["overview", "compare", "train"])
-def test_pages_draw_beside_imported_runs_of_every_kind(every_kind, page):
+def test_pages_draw_beside_imported_runs_of_every_kind(drawn, every_kind, page):
     assert sound(draw(page))
 
 
@@ -203,8 +211,8 @@ def test_compare_draws_imported_runs_beside_those_trained_here(every_kind):
 
 
 @pytest.mark.parametrize("kind", HISTORIES)
-def test_train_shows_an_imported_run_and_deletes_it(runs, kind):
-    run = add(runs, kind, title=HOSTILE)
+def test_train_shows_an_imported_run_and_deletes_it(drawn, kind):
+    run = add(drawn, kind, title=HOSTILE)
     page = draw("train", run=run.id)
     assert sound(page) and as_shown(HOSTILE) in words(page)
     page.button(key=f"delete_{run.id}").click().run()
@@ -219,7 +227,7 @@ def test_nothing_continues_repeats_or_resumes_an_imported_run(runs):
             take_up(run)
     with pytest.raises(CvcoreError):
         code_export.standalone_script(run.info)
-    with pytest.raises(CvcoreError, match=run.id):
+    with pytest.raises(CvcoreError, match=f"{run.id} was imported and has no model"):
         api.train("doodle-finetune", from_run=run.id, runs=runs)
 
 
@@ -342,3 +350,15 @@ def test_the_panel_forgets_what_it_said_of_a_run_that_was_deleted(runs):
 def test_the_panel_without_a_file_offers_no_import(runs):
     page = AppTest.from_function(panel, default_timeout=60).run()
     assert sound(page) and page.button(key="import_go").disabled
+
+
+def test_a_history_uploaded_on_compare_is_compared_at_once(runs):
+    references = write_reference_runs(runs)
+    page = draw("compare")
+    page.get("file_uploader")[0].set_value([("pets.json", data(FOUR), "application/json")]).run()
+    page.button(key="import_go").click().run()
+    assert sound(page)
+    (run,) = [run for run in list_runs() if run.imported]
+    table = page.dataframe[0].value.set_index("run")
+    assert set(table.index) == {*references, run.id}
+    assert table.loc[run.id, "val_accuracy"] == 70 and "imported" in table.loc[run.id, "label"]
