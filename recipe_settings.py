@@ -1,5 +1,6 @@
 """What one may change of a recipe on the Train page: its base, its settings, the callbacks of its training."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -79,12 +80,11 @@ def more(recipe: Recipe) -> dict[str, Any]:
             "Batches of validation pictures evaluated after each epoch, drawn once; empty for all of them.",
         )  # fmt: skip
         if recipe.base:
-            values["test_preprocessing"] = st.selectbox(
-                "Test preprocessing", offers := choices.preprocessings_for_test(recipe),
-                index=offers.index(recipe.test_preprocessing), format_func=lambda kind: PREPROCESSING.get(kind, kind),
-                key=f"train_test_preprocessing_{recipe.id}",
-                help="A teaching switch: what becomes of the test pictures' pixels. Anything but `as in training` is "
-                "a mistake, and the test accuracy shows it.",
+            offers = choices.preprocessings_for_test(recipe)
+            values["test_preprocessing"] = _pick(
+                recipe, "test_preprocessing", "Test preprocessing", offers, PREPROCESSING,
+                "A teaching switch: what becomes of the test pictures' pixels. Anything but `as in training` is a "
+                "mistake, and the test accuracy shows it.",
             )  # fmt: skip
         if choices.gpu():
             values["mixed_precision"] = st.toggle(
@@ -120,7 +120,9 @@ def _early_stopping(recipe: Recipe) -> dict[str, Any]:
         ),
     }  # fmt: skip
     if values["early_stopping_patience"] is not None:
-        values |= _monitor(recipe, "early_stopping_monitor", "Early stopping watches")
+        values["early_stopping_monitor"] = _pick(
+            recipe, "early_stopping_monitor", "Early stopping watches", choices.MONITORS, MONITORS
+        )
         if values["early_stopping_monitor"] in ("loss", "accuracy"):
             st.caption("A training figure goes on improving while a network overfits: it rarely stops anything.")
     return values
@@ -128,12 +130,10 @@ def _early_stopping(recipe: Recipe) -> dict[str, Any]:
 
 def _rate_over_time(recipe: Recipe) -> dict[str, Any]:
     told = choices.schedules()
+    names = {name: name or "constant" for name in told}
     values: dict[str, Any] = {
-        "learning_rate_schedule": st.selectbox(
-            "Learning rate schedule", list(told), format_func=lambda name: name or "constant",
-            index=list(told).index(recipe.learning_rate_schedule), key=f"train_learning_rate_schedule_{recipe.id}",
-        ),
-    }  # fmt: skip
+        "learning_rate_schedule": _pick(recipe, "learning_rate_schedule", "Learning rate schedule", list(told), names)
+    }
     if values["learning_rate_schedule"]:
         st.caption(told[values["learning_rate_schedule"]])
     values["reduce_lr_patience"] = _number_or_none(
@@ -146,12 +146,19 @@ def _rate_over_time(recipe: Recipe) -> dict[str, Any]:
             key=f"train_reduce_lr_factor_{recipe.id}", help="The rate is multiplied by it.",
         )  # fmt: skip
         values["reduce_lr_factor"] = float(f"{factor:.6g}")
-        values |= _monitor(recipe, "reduce_lr_monitor", "Reduce on plateau watches")
+        values["reduce_lr_monitor"] = _pick(
+            recipe, "reduce_lr_monitor", "Reduce on plateau watches", choices.MONITORS, MONITORS
+        )
     return values
 
 
 def _kept_files(recipe: Recipe) -> dict[str, Any]:
-    values = _monitor(recipe, "model_checkpoint", "Model checkpoint keeps the best", none="no extra checkpoint")
+    names = {None: "no extra checkpoint", **MONITORS}
+    values: dict[str, Any] = {
+        "model_checkpoint": _pick(
+            recipe, "model_checkpoint", "Model checkpoint keeps the best", [None, *choices.MONITORS], names
+        )
+    }
     values["csv_logger"] = st.toggle(
         "CSV log", recipe.csv_logger, key=f"train_csv_logger_{recipe.id}",
         help="Keras' own log of each epoch, a file to download with the run.",
@@ -166,14 +173,22 @@ def _kept_files(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
-def _monitor(recipe: Recipe, name: str, label: str, none: str | None = None) -> dict[str, Any]:
-    """Pick one of the four figures of an epoch, or none of them where that has a name."""
-    offered = [None, *choices.MONITORS] if none else list(choices.MONITORS)
+def _pick(
+    recipe: Recipe,
+    name: str,
+    label: str,
+    offered: Sequence[str | None],
+    names: Mapping[str | None, str],
+    words: str | None = None,
+) -> str | None:
+    """Pick one of the values of a field, which may be None; the page shows their names."""
+    # Not None among the options: the widget would offer to clear it.
+    options = [value or "" for value in offered]
     picked = st.selectbox(
-        label, offered, offered.index(getattr(recipe, name)), key=f"train_{name}_{recipe.id}",
-        format_func=lambda monitor: MONITORS.get(monitor, monitor or none),
+        label, options, options.index(getattr(recipe, name) or ""), help=words, key=f"train_{name}_{recipe.id}",
+        format_func=lambda value: names.get(value or None, value),
     )  # fmt: skip
-    return {name: picked}
+    return picked or None
 
 
 def _number_or_none(recipe: Recipe, name: str, label: str, none: str, words: str) -> int | None:

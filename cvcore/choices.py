@@ -60,7 +60,7 @@ def own_pictures(recipe: Recipe, chosen: Mapping[str, Any], known: Sequence[Mapp
     if name is None or name == chosen["id"]:
         return "Written for these pictures." if name else ""
     if any(row["id"] == name and row["available"] for row in known):
-        return f"Written for `{name}`, which is here: choose it under Pictures to compare with what was published."
+        return f"Written for `{name}`, which is here: choose it under Pictures to repeat the recipe."
     return f"Written for `{name}`, which is not here: {_how_to_get(name)}. It trains on the pictures above too."
 
 
