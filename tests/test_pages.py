@@ -238,7 +238,7 @@ from streamlit.testing.v1 import AppTest
 for name in {pages!r}:
     page = AppTest.from_file(f"pages/{{name}}.py", default_timeout=60).run()
     assert not page.exception and not page.error, (name, page.exception, page.error)
-heavy = sorted({{"tensorflow", "keras", "jax", "torch", "sklearn", "scipy"}} & set(sys.modules))
+heavy = sorted({{"tensorflow", "keras", "jax", "torch", "sklearn"}} & set(sys.modules))
 assert not heavy, heavy
 """
 

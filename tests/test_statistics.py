@@ -3,7 +3,7 @@ from math import isnan, nan
 import pytest
 
 from cvcore.errors import CvcoreError
-from cvcore.statistics import ema, seed_summary, t_quantile, wilson_interval
+from cvcore.statistics import ema, seed_summary, wilson_interval
 
 
 def test_wilson_interval_of_81_in_263_is_the_worked_example_of_newcombe():
@@ -84,19 +84,3 @@ def test_seed_summary_of_one_gives_its_value_alone():
 def test_seed_summary_of_nothing_is_refused():
     with pytest.raises(CvcoreError, match="received none"):
         seed_summary([])
-
-
-@pytest.mark.parametrize(
-    ("degrees", "confidence", "expected"),
-    [
-        (1, 0.95, 12.7062), (2, 0.95, 4.3027), (3, 0.95, 3.1824), (4, 0.95, 2.7764), (7, 0.95, 2.3646),
-        (30, 0.95, 2.0423), (120, 0.95, 1.9799), (1, 0.5, 1.0), (4, 0.99, 4.6041), (9, 0.9, 1.8331),
-    ],
-)  # fmt: skip
-def test_t_quantile_is_the_one_of_the_printed_tables(degrees, confidence, expected):
-    assert t_quantile(degrees, confidence) == pytest.approx(expected, abs=5e-5)
-
-
-def test_t_quantile_refuses_no_degrees_of_freedom():
-    with pytest.raises(CvcoreError, match="received 0"):
-        t_quantile(0)
