@@ -37,7 +37,11 @@ def card(recipe: Recipe, chosen: Mapping[str, Any], known: Sequence[Mapping[str,
 def _ours(recipe: Recipe, runs: Sequence[Run]) -> None:
     """Show what our finished runs of exactly this recipe, on its own pictures, measured; nothing without any."""
     beside = [one for one in reproduction.verdicts(recipe.id, runs) if one.measured]
-    told = [(one.figure.split, one.figure.epoch, one.measured) for one in beside]
+    # Whatever epoch a source tested, ours is tested at the checkpoint.
+    told = [
+        (one.figure.split, "checkpoint" if one.figure.split == "test" else one.figure.epoch, one.measured)
+        for one in beside
+    ]
     told = told or reproduction.own_figures(recipe.id, runs)
     if not told:
         return

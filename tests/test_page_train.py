@@ -336,3 +336,10 @@ def test_a_recipe_shows_what_its_own_finished_runs_measured_and_a_link_to_compar
     assert all(one in links[0] for one in ids) and changed not in links[0]
     pick(page, "exercise-augmented")
     assert ":green-badge[ours]" not in words(page)
+
+
+def test_our_test_accuracy_is_said_to_be_the_checkpoint_s_whatever_epoch_the_source_tested(runs):
+    write_run(runs, "exercise-mnist", epochs=20, dataset={**DATASET, "id": "mnist", "drawn": False})
+    told = words(train_page("exercise-mnist"))
+    assert "**99.14 %** (test accuracy, last epoch)" in told
+    assert ":green-badge[ours] **89.6 %** (test accuracy, epoch of the lowest validation loss), 1 run" in told
