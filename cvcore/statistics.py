@@ -97,7 +97,7 @@ def seed_summary(values: Sequence[float], confidence: float = 0.95) -> SeedSumma
     deviation = stdev(values) if n > 1 else None
     if n < 3 or deviation is None:
         return SeedSummary(n, mean, deviation, None, None)
-    from scipy.special import stdtrit  # here: 10 MB that most processes never need
+    from scipy.special import stdtrit  # here: 27 MB that most processes never need
 
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * deviation / sqrt(n)
     return SeedSummary(n, mean, deviation, mean - half, mean + half)
