@@ -10,7 +10,7 @@ from cvcore.code_export import standalone_script
 from cvcore.datasets import Dataset
 from cvcore.errors import InvalidRecipe
 from cvcore.files import replace_text
-from cvcore.recipe import SHARED_WITH_START, Recipe
+from cvcore.recipe import SHARED_WITH_START, Recipe, make_recipe
 from cvcore.run_directory import Run, load_run
 from cvcore.run_writer import create_run, disk_errors_as_sentences
 from cvcore.settings import runs_folder
@@ -94,7 +94,8 @@ def check_continues(recipe: Recipe, source: Run, dataset: Dataset | None = None)
     if source.imported:
         raise InvalidRecipe(f"run {source.id} was imported and has no model to continue; choose one trained here")
     wanted = recipe.model_dump(mode="json")
-    differing = [name for name in SHARED_WITH_START if name != "dataset" and wanted[name] != source.recipe.get(name)]
+    trained = make_recipe(**source.recipe).model_dump(mode="json")  # a run older than a field has its default
+    differing = [name for name in SHARED_WITH_START if name != "dataset" and wanted[name] != trained[name]]
     if differing:
         raise InvalidRecipe(
             f"run {source.id} differs from recipe {recipe.id} in {', '.join(differing)}; choose another run"
