@@ -87,10 +87,10 @@ def check(folder: str, to_json: bool) -> None:
 @main.command("make-small")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option("--layout", default="cats_vs_dogs_small", show_default=True, help="The textbook edition's subsets.")
+@click.option("--layout", default="cats_vs_dogs_small", show_default=True, help="Which source's subset.")
 @as_json
 def make_small_command(source: Path, destination: Path, layout: str, to_json: bool) -> None:
-    """Make the textbook's small dataset from the competition's train/ folder or train.zip."""
+    """Make a source's small dataset from the competition's train folder or zip; a tiny one from any two classes."""
     from cvcore.datasets import make_small, open_dataset, report
 
     make_small(source, destination, layout)
