@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def callbacks_of(phase: Phase, folder: Path, finished: list[dict[str, Any]]) -> 
     if recipe.csv_logger:
         callbacks.append(keras.callbacks.CSVLogger(folder / f"csv_log-{phase.name}.csv"))
     if recipe.tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard" / phase.name, histogram_freq=1))
+        callbacks.append(_TensorBoard(folder / "tensorboard" / phase.name, histogram_freq=1))
     if recipe.model_checkpoint:
         monitor = recipe.model_checkpoint
         best = min if better(monitor) == "min" else max
@@ -99,3 +100,35 @@ def close(callbacks: list[keras.callbacks.Callback]) -> None:
         if isinstance(callback, keras.callbacks.CSVLogger | keras.callbacks.TensorBoard):
             with suppress(OSError):  # the disk is full: that is what has cut it off, and was said
                 callback.on_train_end()
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Keras' callback; a log that cannot be written is an OSError, for which TensorFlow has exceptions of its own."""
+
+    def set_model(self, model: keras.Model) -> None:
+        with _os_errors():
+            super().set_model(model)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        with _os_errors():
+            super().on_test_end(logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        with _os_errors():
+            super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        with _os_errors():
+            super().on_train_end(logs)
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # By name: nothing here may import TensorFlow.
+        if type(error).__name__ not in ("ResourceExhaustedError", "PermissionDeniedError", "NotFoundError",
+                                        "FailedPreconditionError", "UnknownError"):  # fmt: skip
+            raise
+        raise OSError(f"TensorBoard's logs: {type(error).__name__}") from error

@@ -87,6 +87,27 @@ def test_head_follows_the_recipe_and_the_number_of_classes():
     assert pooled[-3]["output_shape"] == [None, 8]
 
 
+def test_batch_normalization_comes_between_a_hidden_layer_and_its_dropout():
+    recipe = tiny_scratch.with_changes(dense=(5, 4), dense_batch_norm=True, dense_dropout=0.3)
+    names = [row["name"] for row in describe(recipe)["layers"]]
+    expected = "dense1 dense1_norm dense1_dropout dense2 dense2_norm dense2_dropout prediction"
+    assert " ".join(names).endswith(expected)
+    counts, without = (describe(one)["parameters"] for one in (recipe, recipe.with_changes(dense_batch_norm=False)))
+    # Two trained and two measured numbers a unit.
+    assert counts["trainable"] - without["trainable"] == counts["frozen"] - without["frozen"] == 2 * (5 + 4)
+
+
+def test_two_classes_may_have_a_softmax():
+    sigmoid = build(tiny_scratch, 2)
+    softmax = build(tiny_scratch.with_changes(classifier_activation="softmax"), 2)
+    assert sigmoid.model().output_shape == (None, 1) and softmax.model().output_shape == (None, 2)
+    for network, loss in ((sigmoid, "binary_crossentropy"), (softmax, "sparse_categorical_crossentropy")):
+        model = network.model()
+        compile_model(model, network.recipe)
+        assert model.loss == loss
+    assert build(tiny_scratch, 3).model().output_shape == (None, 3)
+
+
 def test_seed_decides_the_first_weights():
     def first_weights(seed):
         weights = build(tiny_scratch, 2, seed).model().weights
@@ -128,6 +149,63 @@ def test_rescaling_maps_pixels_to_0_to_1_and_none_leaves_them():
     (layer,) = build(tiny_scratch, 2).body[:1]
     np.testing.assert_allclose(layer(images), [[[[0, 0.2, 1]]]], atol=1e-6)
     assert build(tiny_scratch.with_changes(preprocessing="none"), 2).body[0].name == "conv1"
+
+
+GREYS = tiny_scratch.with_changes(color_mode="grayscale", preprocessing="mean_image")
+
+
+def test_mean_image_is_subtracted_and_saved_with_the_model_without_a_parameter(tmp_path):
+    random = np.random.default_rng(0)
+    mean = random.random((32, 32, 1)).astype(np.float32)
+    network = build(GREYS, 3, seed=1, mean=mean)
+    images = random.integers(0, 256, (4, 32, 32, 1)).astype(np.float32)
+    found = images
+    for layer in network.body[:2]:
+        found = layer(found)
+    np.testing.assert_allclose(found, images / 255 - mean, atol=1e-6)
+    rescaled = describe(GREYS.with_changes(preprocessing="rescale"), 3)["parameters"]
+    assert describe(GREYS, 3)["parameters"] == rescaled
+    model = network.model()
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(again(images), model(images))
+    without = build(GREYS, 3, seed=1).model()
+    assert np.abs(np.asarray(without(images)) - np.asarray(model(images))).max() > 1e-3
+
+
+def test_greys_have_one_channel_throughout():
+    network = build(GREYS, 2)
+    assert network.model().input_shape == (None, 32, 32, 1)
+    assert network.model(tiny_augmented.augmentation).input_shape == (None, 32, 32, 1)
+    assert network.feature_model.input_shape == (None, 32, 32, 1)
+    assert network.body[2].kernel.shape == (3, 3, 1, 4)
+
+
+@pytest.mark.parametrize("how", ["rescale", "none", "base"])
+def test_network_behind_another_preprocessing_keeps_its_weights(how):
+    recipe = tiny_finetune.with_changes(base="VGG16", preprocessing="rescale", weights="random")
+    network = build(recipe, 2, seed=2)
+    other = network.preprocessed(how)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    expected = {"rescale": images / 255, "none": images, "base": CaffePreprocessing()(images)}[how]
+    seen = network.preprocessed("none").feature_model(expected)
+    np.testing.assert_allclose(other.feature_model(images), seen, rtol=1e-4, atol=1e-4)
+    assert other.head is network.head and other.base is network.base and other.recipe.preprocessing == how
+    assert network.recipe == recipe and network.body[0].name == "preprocessing"
+
+
+def test_mixed_precision_computes_pixels_and_the_prediction_in_float32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        recipe = tiny_augmented.with_changes(preprocessing="mean_image")
+        model = build(recipe, 2).model(recipe.augmentation)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    computed = {layer.name: layer.compute_dtype for layer in model.layers}
+    full = {"augmentation", "preprocessing", "mean_image", "prediction"}
+    assert {name for name, dtype in computed.items() if dtype == "float32"} - {"image"} == full
+    assert computed["conv1"] == computed["dense1"] == "bfloat16"
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
 
 
 def test_augmentation_comes_before_preprocessing_and_only_where_it_is_asked_for():

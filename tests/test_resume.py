@@ -94,8 +94,8 @@ def test_state_keeps_the_best_weights_of_the_run_and_of_the_phase():
 
 
 def test_state_is_read_back_whole(tmp_path):
-    state = TrainingState(phase=1, phase_epochs=2, rows=[{"epoch": 1, "loss": 0.1}], best_val_loss=0.3, phase_ended=True,
-                          seconds={"head": 1.5}, weights=[np.ones((2, 3), np.float32)],
+    state = TrainingState(phase=1, phase_epochs=2, rows=[{"epoch": 1, "loss": 0.1}], best_val_loss=0.3,
+                          phase_ended=True, seconds={"head": 1.5}, weights=[np.ones((2, 3), np.float32)],
                           optimizer=[np.array(7), np.zeros(2, np.float32)])  # fmt: skip
     state.save(tmp_path)
     found = TrainingState.load(tmp_path)

@@ -9,7 +9,9 @@ from tiny_lessons import (
     tiny_augmented,
     tiny_features,
     tiny_features_augmented,
+    tiny_features_softmax,
     tiny_finetune,
+    tiny_greys,
     tiny_scratch,
     write_lesson,
 )
@@ -34,6 +36,8 @@ STRATEGIES = {
     "finetune": (tiny_finetune, "two", 5),
     "three classes": (tiny_scratch, "three", 3),
     "no test split": (tiny_features, "no-test", 3),
+    "softmax of two, batch norm": (tiny_features_softmax, "two", 2),
+    "mean image of greys": (tiny_greys, "three", 2),
 }
 
 
@@ -121,7 +125,8 @@ def test_saved_model_alone_repeats_the_predictions(trained):
     for split in ("validation", "test"):
         rows = run.predictions().query("split == @split")
         if len(rows):
-            images = np.asarray(pixels(dataset, split, 32, "bilinear", False), np.float32)
+            images = pixels(dataset, split, 32, "bilinear", False, color_mode=run.recipe["color_mode"])
+            images = np.asarray(images, np.float32)
             outputs = keras.ops.convert_to_numpy(model(images, training=False))
             two = outputs.shape[1] == 1
             found = np.concatenate([1 - outputs, outputs], axis=1) if two else outputs

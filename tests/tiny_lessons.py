@@ -25,6 +25,14 @@ tiny_features = make_recipe(
 tiny_features_augmented = tiny_features.with_changes(
     id="tiny-features-augmented", cached=False, augmentation=AUGMENTATION, epochs=2
 )
+tiny_features_softmax = tiny_features.with_changes(
+    id="tiny-features-softmax", dense=(6,), dense_batch_norm=True, dense_dropout=0.2, classifier_activation="softmax",
+    epochs=2,
+)  # fmt: skip
+tiny_greys = tiny_scratch.with_changes(
+    id="tiny-greys", color_mode="grayscale", preprocessing="mean_image", optimizer="sgd", momentum=0.9, nesterov=True,
+    learning_rate_decay=1e-6, epochs=2,
+)  # fmt: skip
 tiny_finetune = tiny_features.then(
     id="tiny-finetune", unfreeze_from="block4_conv1", learning_rate=0.001, epochs=2, augmentation=AUGMENTATION
 )
