@@ -309,11 +309,12 @@ def test_random_weights_are_named_by_their_seed():
     assert find_weights(recipe, 3) == BaseWeights(None, "random", "random-3", "random")
 
 
-def test_offline_says_which_file_to_put_where(monkeypatch):
+def test_offline_says_which_file_to_put_where(monkeypatch, tmp_path):
     def unreachable(*args, **kwargs):
         raise OSError("Network is unreachable")
 
     monkeypatch.delenv("CVCORE_WEIGHTS", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))  # else a copy that Keras has kept is what is spoken of
     monkeypatch.setattr(keras.applications, "VGG16", unreachable)
     with pytest.raises(WeightsNotFound) as caught:
         base_weights.find_weights(tiny_features.with_changes(base="VGG16"), 0)
