@@ -60,9 +60,10 @@ class Outside:
     def finish(self) -> None:
         """Wait for the last script."""
         try:
-            self.driver.communicate(timeout=400)
+            self.driver.communicate(timeout=900)
         finally:
             self.driver.kill()
+            self.driver.wait()
         assert self.driver.returncode == 0, (self.folder / "errors.txt").read_text()[-3000:]
 
 

@@ -23,6 +23,8 @@ from cvcore.datasets.pictures import grey
 from cvcore.published import RECIPES
 from cvcore.recipe import make_recipe
 
+# All runs are trained, and repeated, before the first test: a busy machine takes its time over them.
+pytestmark = pytest.mark.timeout(1800)
 INJECTION = '"); import os #'
 SMALL = {"image_size": 32, "batch_size": 4, "epochs": 2, "learning_rate": 0.01}
 EVERYTHING = {

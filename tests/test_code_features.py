@@ -16,6 +16,8 @@ from cvcore.code_export import standalone_script
 from cvcore.recipe import make_recipe
 from cvcore.schedules import SCHEDULES
 
+# All runs are trained, and repeated, before the first test: a busy machine takes its time over them.
+pytestmark = pytest.mark.timeout(1800)
 PLAIN = make_recipe(
     id="plain", strategy="scratch", image_size=28, filters=(4,), dense=(8,), optimizer="sgd", learning_rate=0.05,
     batch_size=4, epochs=3,

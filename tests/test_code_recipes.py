@@ -10,6 +10,8 @@ import cvcore
 from cvcore.datasets import open_dataset
 from cvcore.published import PUBLISHED, RECIPES
 
+# All runs are trained, and repeated, before the first test: a busy machine takes its time over them.
+pytestmark = pytest.mark.timeout(1800)
 CONTINUED = ("chollet2-finetune", "lecture-finetune")
 
 
