@@ -1,12 +1,11 @@
 """The parts of the Compare page: accuracies with published figures, the figures of runs, recipes beside sources."""
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+import import_panel
 import shell
 from cvcore import accuracy_chart, reproduction
 from cvcore.published import PUBLISHED, RECIPES
@@ -167,13 +166,8 @@ def _beside(
 def add_histories() -> None:
     """Offer to import saved histories."""
     with st.expander("Add saved histories", icon=":material/upload_file:"):
-        import_module("import_panel").draw()
+        import_panel.draw()
 
 
 def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
-
-
-def can_import() -> bool:
-    """Say whether the importer's panel is here."""
-    return find_spec("import_panel") is not None

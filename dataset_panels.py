@@ -6,8 +6,6 @@ from typing import Any
 
 import streamlit as st
 from PIL import Image
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import shell
 from cvcore.datasets import (
@@ -69,18 +67,11 @@ def add_pictures() -> None:
             st.session_state["dataset_added"] = added.fingerprint
         except DatasetError as error:
             st.session_state["dataset_problem"] = str(error)
-        _forget(file.file_id)
+        shell.forget_upload(file.file_id)
         st.session_state["dataset_uploads"] = number + 1  # an uploader of another key is empty
         st.rerun()
     if problem := st.session_state.get("dataset_problem"):
         st.error(plain(problem), icon=":material/error:")
-
-
-def _forget(file_id: str) -> None:
-    """Drop an uploaded file's bytes, which Streamlit keeps until the browser leaves, whatever becomes of the widget."""
-    context = get_script_run_ctx()
-    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
-        context.uploaded_file_mgr.remove_file(context.session_id, file_id)
 
 
 def remove_pictures(row: dict[str, Any]) -> None:

@@ -3,8 +3,6 @@
 from typing import Any
 
 import streamlit as st
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import shell
 from cvcore.comparison import STRATEGY_TITLES
@@ -68,7 +66,7 @@ def _import(files: list[Any], words: dict[str, Any]) -> dict[str, list[dict[str,
             result["runs"].append({"id": run.id, "file": file.name, "ignored": run.info["origin"]["ignored"]})
         except CvcoreError as error:
             result["refused"].append({"file": file.name, "error": str(error)})
-        _forget(file.file_id)
+        shell.forget_upload(file.file_id)
     return result
 
 
@@ -87,10 +85,3 @@ def _say(result: dict[str, list[dict[str, Any]]] | None) -> None:
                 shell.page_path("train"), label=f"Look at `{run['id']}` alone, or delete it",
                 icon=":material/folder_open:", query_params={"run": run["id"]},
             )  # fmt: skip
-
-
-def _forget(file_id: str) -> None:
-    """Drop an uploaded file's bytes, which Streamlit keeps until the browser leaves, whatever becomes of the widget."""
-    context = get_script_run_ctx()
-    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
-        context.uploaded_file_mgr.remove_file(context.session_id, file_id)

@@ -7,7 +7,7 @@ import streamlit as st
 
 from cvcore import choices
 from cvcore.augmentation import AugmentationPolicy
-from cvcore.bases import BASES
+from cvcore.bases import BASES, weights_megabytes
 from cvcore.recipe import Recipe
 
 MONITORS = {
@@ -29,7 +29,8 @@ def base(recipe: Recipe) -> str:
     """Let the user pick the pretrained base, the recipe's own first."""
     name = st.selectbox("Pretrained base", choices.bases_for(recipe), key=f"train_base_{recipe.id}")
     if BASES[name].weights_file:
-        st.caption(f"Its weights ({BASES[name].megabytes:g} MB) are downloaded once, unless they are here already.")
+        size = weights_megabytes(name, recipe.alpha if name == recipe.base else 1.0)
+        st.caption(f"Its weights ({size:g} MB) are downloaded once, unless they are here already.")
     return name
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cvcore import accuracy_chart, charts, comparison, diagrams, run_directory, settings
 from cvcore.datasets import Dataset, open_dataset
@@ -103,6 +105,13 @@ def runs() -> list[Run]:
 @st.cache_data(ttl=1, max_entries=4, show_spinner=False)
 def _runs(folder: str) -> list[Run]:
     return run_directory.list_runs(Path(folder))
+
+
+def forget_upload(file_id: str) -> None:
+    """Drop an uploaded file's bytes, which Streamlit keeps until the browser leaves, whatever becomes of the widget."""
+    context = get_script_run_ctx()
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        context.uploaded_file_mgr.remove_file(context.session_id, file_id)
 
 
 def forget_runs() -> None:

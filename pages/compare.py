@@ -20,15 +20,13 @@ with shell.error_box():
         shell.empty_state("There are no runs yet: train one, and it appears here.", "Train a strategy", "train")
         for run in damaged:
             shell.damaged_caption(str(run.error))
-        if compare_panels.can_import():
-            compare_panels.add_histories()
+        compare_panels.add_histories()
         st.stop()
 
     picked = shell.pick_runs("Runs", "compare_runs", whole, comparison.opening_runs(whole) or newest[:4])
     for run in damaged:
         shell.damaged_caption(str(run.error))
-    if compare_panels.can_import():
-        compare_panels.add_histories()
+    compare_panels.add_histories()
     picked = shell.readable(picked)
     if not picked:
         shell.empty_state("Choose one or more runs above.")

@@ -256,9 +256,7 @@ def test_an_upload_is_opened_and_chosen():
 @pytest.mark.parametrize("kinds", [("cat", "dog"), ("cat",)])
 def test_uploaded_bytes_do_not_stay_in_the_servers_memory(kinds, monkeypatch):
     removed = []
-    monkeypatch.setattr(
-        dataset_panels.MemoryUploadedFileManager, "remove_file", lambda _, session, file: removed.append(file)
-    )
+    monkeypatch.setattr(shell.MemoryUploadedFileManager, "remove_file", lambda _, session, file: removed.append(file))
     app = upload(page(), "set.zip", kinds)
     assert len(removed) == 1
     assert app.get("file_uploader")[0].value is None
