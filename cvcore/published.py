@@ -238,7 +238,7 @@ PUBLISHED: dict[str, tuple[PublishedFigure, ...]] = {
     ),
     "exercise-mnist": (
         PublishedFigure("test", "last", 0.9914, 0.9914, "99.14 %",
-                        note="The source tests the last epoch, we the one of the lowest validation loss."),
+                        note="Taken as the last epoch's; ours is that of the lowest validation loss."),
     ),
     "exercise-scratch": (
         PublishedFigure("validation", "last", 0.740, 0.740, "74.0 %", note="Saturates at 70 to 75 %."),
