@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +33,8 @@ SILENT_AFTER = 180.0  # seconds without a sign of life after which a run on anot
 WORKER_STARTS_WITHIN = 4.0  # seconds from queueing a run to a living worker, on a busy machine
 STATUSES = ("queued", "running", "done", "stopped", "failed", "interrupted")
 RESUMABLE = ("stopped", "interrupted", "failed")
+LARGEST = sys.float_info.max  # of any figure in a run's files, which may have been edited by hand
+MOST = 10**12  # of anything that is counted in them
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,18 @@ class Run:
         names = rows[0].split(",") if rows else list(HISTORY_COLUMNS)
         records = [row.split(",") for row in rows[1:]]
         frame = pd.DataFrame([row for row in records if len(row) == len(names)], columns=names)
-        frame = frame.apply(pd.to_numeric, errors="coerce").dropna(subset="epoch")
+        frame = frame.apply(pd.to_numeric, errors="coerce").astype("float64")
+        frame = frame.where(frame.abs() <= LARGEST)
+        shares = [name for name in names if name.endswith("accuracy")]
+        frame[shares] = frame[shares].where((frame[shares] >= 0) & (frame[shares] <= 1))
+        frame = frame[frame["epoch"].between(1, MOST)]
         return frame.astype({name: "int64" if name == "epoch" else "float64" for name in names})
 
     def history(self) -> pd.DataFrame:
-        """Read history.csv: a row an epoch, columns HISTORY_COLUMNS, epochs from 1; empty before the first ends."""
+        """Read history.csv: a row an epoch, columns HISTORY_COLUMNS, epochs from 1; empty before the first ends.
+
+        What no figure can be, such as an accuracy of 2, is NaN.
+        """
         return self._history.copy()
 
     def predictions(self) -> pd.DataFrame:
@@ -108,7 +118,7 @@ class Run:
         """Read progress.json: step, steps, epoch, epochs, phase, seconds_left; None when there is none."""
         try:
             return json.loads((self.path / "progress.json").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def log(self) -> str:
@@ -259,8 +269,8 @@ def process_alive(owner: dict[str, Any] | None) -> bool:
 def _read(path: Path) -> Run:
     info = _read_json(path / "run.json")
     if info is None:
-        raise RunDamaged(f"run {path.name} is damaged: its run.json is missing or not readable; delete the folder or "
-                         "restore the file, other runs are not affected")  # fmt: skip
+        raise RunDamaged(f"run {path.name} is damaged: its run.json is missing or not readable, or has values that no "
+                         "run has; delete the folder or restore the file, other runs are not affected")  # fmt: skip
     status, error = str(info["status"]), info.get("error")
     if status == "running" and not _trains(path, info.get("owner")):
         status, error = "interrupted", "The process of this run is gone; resume it from its last finished epoch."
@@ -270,8 +280,8 @@ def _read(path: Path) -> Run:
         status, error = "interrupted", "No worker is left to start this run; resume it."
     metrics = _read_json(path / "metrics.json")
     if metrics is not None and not _is_sound_metrics(metrics):
-        raise RunDamaged(f"run {path.name} is damaged: its metrics.json has figures that are no numbers; delete the "
-                         "folder or restore the file, other runs are not affected")  # fmt: skip
+        raise RunDamaged(f"run {path.name} is damaged: its metrics.json has figures that are no numbers, or that "
+                         "none can be; delete the folder or restore the file, other runs are not affected")  # fmt: skip
     return Run(path.name, path, info, status, metrics, error)
 
 
@@ -292,7 +302,7 @@ def _age(path: Path) -> float:
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
         return None
@@ -303,10 +313,13 @@ def _is_sound(info: dict[str, Any]) -> bool:
     """Say whether a run.json has what every reader relies on."""
     recipe, dataset = info.get("recipe"), info.get("dataset")
     return (
-        isinstance(recipe, dict)
+        _all_finite(info)
+        and isinstance(recipe, dict)
         and isinstance(dataset, dict)
         and isinstance(recipe.get("id"), str)
         and isinstance(recipe.get("strategy"), str)
+        and _has_counts(recipe)
+        and _has_counts(recipe.get("starts_from") or {})
         and info.get("status") in STATUSES
         and isinstance(info.get("attempt"), int)
         and isinstance(info.get("timings", {}), dict)
@@ -314,26 +327,52 @@ def _is_sound(info: dict[str, Any]) -> bool:
     )
 
 
+def _all_finite(value: Any) -> bool:
+    """Say whether every number within is one that arithmetic and formats take: finite, and no 10**400."""
+    if isinstance(value, dict | list):
+        return all(map(_all_finite, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, bool) or not isinstance(value, int | float) or _is_number(value)
+
+
+def _has_counts(recipe: Any) -> bool:
+    """Say whether the numbers of a recipe that readers count pictures and epochs with are such numbers, or missing."""
+    counted = ("batch_size", "epochs", "steps_per_epoch", "validation_steps")
+    return isinstance(recipe, dict) and all(_is_count(recipe.get(name, 1), least=1) for name in counted)
+
+
 def _are_counts(counts: Any) -> bool:
     """Say whether this is {split: {class: pictures}}."""
     splits = counts.values() if isinstance(counts, dict) else [None]
-    return all(isinstance(split, dict) and all(isinstance(n, int) for n in split.values()) for split in splits)
+    return all(isinstance(split, dict) and None not in split.values() and all(map(_is_count, split.values()))
+               for split in splits)  # fmt: skip
 
 
 def _is_sound_metrics(metrics: dict[str, Any]) -> bool:
-    """Say whether every figure is a number, a pair of numbers, numbers by name, or missing."""
+    """Say whether every figure is a number that it can be, a pair of such, such numbers by name, or missing."""
+    for name, value in metrics.items():
+        if name == "test_accuracy_interval":
+            sound = not value or (
+                isinstance(value, list) and len(value) == 2 and all(_is_number(n, 0, 1) for n in value)
+            )
+        elif name in ("parameters", "seconds"):
+            sound = not value or (isinstance(value, dict) and all(_is_number(n, 0) for n in value.values()))
+        elif name in ("best_epoch", "epochs", "test_count"):
+            sound = _is_count(value)
+        else:
+            sound = _is_number(value, 0, 1) if name.endswith("accuracy") else _is_number(value)
+        if not sound:
+            return False
+    return True
 
-    def number(value: Any) -> bool:
-        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
-    interval = metrics.get("test_accuracy_interval")
-    groups = [metrics.get(name) or {} for name in ("parameters", "seconds")]
-    rest = [value for name, value in metrics.items() if name not in ("test_accuracy_interval", "parameters", "seconds")]
-    return (
-        all(map(number, rest))
-        and (interval is None or (isinstance(interval, list) and len(interval) == 2 and all(map(number, interval))))
-        and all(isinstance(group, dict) and all(map(number, group.values())) for group in groups)
-    )
+def _is_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> bool:
+    """Say whether this is a number within these bounds, or missing."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high)
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    """Say whether this is a whole number that counts something, or missing."""
+    return not isinstance(value, float) and _is_number(value, least, MOST)
 
 
 def _complete_lines(path: Path) -> list[str]:

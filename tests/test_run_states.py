@@ -6,6 +6,7 @@ import time
 
 import pytest
 from handmade_runs import write_run
+from pages_drawn import draw, sound, words
 
 from cvcore.errors import CvcoreError, RunDamaged, SupersededAttempt
 from cvcore.estimate import estimate
@@ -57,7 +58,9 @@ def test_run_of_a_computer_that_is_gone_does_not_run_for_ever(tmp_path, silent, 
     assert load_run(run_id, tmp_path).status == status
 
 
-@pytest.mark.parametrize("counts", [[1, 2], {"train": 3}, {"train": {"cat": "many"}}])
+@pytest.mark.parametrize(
+    "counts", [[1, 2], {"train": 3}, *({"train": {"cat": n}} for n in ("many", None, 1.5, -1, 10**400))]
+)
 def test_run_with_odd_counts_is_damaged_and_the_others_still_work(tmp_path, counts):
     odd, sound = write_run(tmp_path, dataset={"id": "x", "counts": counts}), write_run(tmp_path, seed=1)
     found = {run.id: run.status for run in list_runs(tmp_path)}
@@ -66,7 +69,22 @@ def test_run_with_odd_counts_is_damaged_and_the_others_still_work(tmp_path, coun
 
 @pytest.mark.parametrize(
     "figures",
-    [{"test_accuracy_interval": [0.5]}, {"val_accuracy": "high"}, {"parameters": [1]}, {"seconds": {"head": "long"}}],
+    [
+        {"test_accuracy_interval": [0.5]},
+        {"val_accuracy": "high"},
+        {"parameters": [1]},
+        {"seconds": {"head": "long"}},
+        {"test_loss": 10**400},
+        {"val_loss": float("nan")},
+        {"test_accuracy": 1.5},
+        {"last_val_accuracy": -0.1},
+        {"test_accuracy_interval": [0.5, 2]},
+        {"test_count": -1},
+        {"best_epoch": 2.5},
+        {"parameters": {"total": -1}},
+        {"epochs": 10**13},
+        {"seconds": {"head": float("inf")}},
+    ],
 )
 def test_run_with_figures_that_are_no_numbers_is_damaged_in_one_sentence(tmp_path, figures):
     run_id = write_run(tmp_path)
@@ -74,6 +92,42 @@ def test_run_with_figures_that_are_no_numbers_is_damaged_in_one_sentence(tmp_pat
     change(tmp_path, run_id, "metrics.json", **figures)
     with pytest.raises(RunDamaged, match=r"metrics\.json has figures that are no numbers"):
         load_run(run_id, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"batch_size": 0}, {"epochs": 10**400}, {"steps_per_epoch": "many"}, {"validation_steps": -1}, {"dropout": 1e999},
+     {"starts_from": {"epochs": -1}}, {"starts_from": [1]}],
+)  # fmt: skip
+def test_run_whose_recipe_has_odd_numbers_is_damaged_and_compare_goes_on(runs, odd):
+    write_run(runs, "doodle-scratch", seed=1)
+    run_id = write_run(runs, "doodle-scratch")
+    assert load_run(run_id, runs).status == "done"
+    recipe = json.loads((runs / run_id / "run.json").read_text())["recipe"]
+    change(runs, run_id, "run.json", recipe={**recipe, **odd})
+    assert [run.status for run in list_runs(runs) if run.id == run_id] == ["damaged"]
+    page = draw("compare")
+    assert sound(page) and "values that no run has" in words(page)
+
+
+@pytest.mark.parametrize("name", ["seed", "peak_memory"])
+def test_a_number_too_large_for_any_figure_makes_a_run_damaged(tmp_path, name):
+    run_id = write_run(tmp_path)
+    change(tmp_path, run_id, "run.json", **{name: 10**400})
+    with pytest.raises(RunDamaged, match="values that no run has"):
+        load_run(run_id, tmp_path)
+
+
+def test_figures_of_a_history_that_cannot_be_are_none(tmp_path):
+    run_id = write_run(tmp_path)
+    (tmp_path / run_id / "history.csv").write_text(
+        "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n"
+        f"1,0.5,2,inf,-1,0.1,1\n1e300,1,1,1,1,1,1\n0,1,1,1,1,1,1\n2,{10**400},0.5,nan,1,0.1,x\n"
+    )
+    frame = load_run(run_id, tmp_path).history()
+    assert list(frame["epoch"]) == [1, 2] and frame["epoch"].dtype == "int64"
+    told = frame.drop(columns="epoch").astype(object).where(frame.drop(columns="epoch").notna(), None)
+    assert told.values.tolist() == [[0.5, None, None, None, 0.1, 1.0], [None, 0.5, None, 1.0, 0.1, None]]
 
 
 def test_run_of_another_version_does_not_spoil_estimates(tmp_path):
