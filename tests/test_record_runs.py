@@ -39,6 +39,17 @@ def test_recording_again_replaces_the_run(finished, tmp_path):
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [finished.name]
 
 
+def test_a_run_is_not_recorded_over_itself(finished, tmp_path):
+    before = {path.name for path in finished.iterdir()}
+    (tmp_path / "link").symlink_to(finished.parent)
+    for into in (finished.parent, tmp_path / "link"):
+        with pytest.raises(CvcoreError, match="is in this one already"):
+            record_runs.record([finished], into)
+    assert {path.name for path in finished.iterdir()} == before and not load_run(
+        finished.name, finished.parent
+    ).reference
+
+
 @pytest.mark.parametrize("line", [str(PROJECT), "/tmp/pictures/cat.1.jpg", "C:\\Users\\me\\cat.jpg"])
 @pytest.mark.parametrize("name", ["code.py", "log.txt", "predictions.csv"])
 def test_a_path_of_this_computer_is_refused_and_nothing_is_copied(finished, tmp_path, name, line):

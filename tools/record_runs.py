@@ -3,8 +3,9 @@
     python -m tools.record_runs FOLDER...          # run directories, of any runs folder
 
 Copied are run.json, history.csv, metrics.json, predictions.csv, code.py and log.txt: no model, no state, no logs of
-callbacks, no pictures. Refused are runs that are not done, are imported, or name a path of this computer; then
-nothing is copied. A run that was shipped before is replaced. runs/ is not in git by itself: `git add -f` each.
+callbacks, no pictures. Refused are runs that are not done, are imported, name a path of this computer, or are in
+runs/ already (copy their folder elsewhere first); then nothing is copied. A run that was shipped before is replaced by
+one of its name from elsewhere. runs/ is not in git by itself: `git add -f` each.
 """
 
 import argparse
@@ -55,6 +56,9 @@ def record(folders: Sequence[Path], into: Path) -> list[tuple[Run, int]]:
     found = [load_run(folder.name, folder.parent) for folder in map(Path.resolve, folders)]
     for run in found:
         check(run)
+        if run.path == into.resolve() / run.id:
+            raise CvcoreError(f"a run is recorded from another folder: {run.id} is in this one already, where its "
+                              "model and state would be lost; record a copy of its folder")  # fmt: skip
     sizes = {run.id: sum(path.stat().st_size for path in shipped_files(run.path)) for run in found}
     total = shipped_bytes(into, without=set(sizes)) + sum(sizes.values())
     if total > LIMIT:
