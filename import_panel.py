@@ -7,12 +7,13 @@ import streamlit as st
 import shell
 from cvcore.comparison import STRATEGY_TITLES
 from cvcore.errors import CvcoreError
-from cvcore.imported import MAX_DATASET, MAX_TITLE, import_history
+from cvcore.imported import MAX_DATASET, MAX_TITLE, NOT_KNOWN, import_history
 from cvcore.saved_history import MAX_BYTES
 from shell import plain
 
 ENDINGS = ("json", "csv", "log", "tsv", "txt")  # CSVLogger's own example is called training.log
 MAX_FILES = 20
+UPLOAD_MB = 10  # what the uploader itself turns away vanishes without a word; read_history names what it refuses
 
 
 def draw() -> None:
@@ -25,12 +26,12 @@ def draw() -> None:
     number = st.session_state.setdefault("import_uploads", 0)
     files = st.file_uploader(
         "Files", ENDINGS, accept_multiple_files=True, key=f"import_files_{number}", label_visibility="collapsed",
-        max_upload_size=MAX_BYTES // 10**6,
+        max_upload_size=UPLOAD_MB,
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         strategy = st.selectbox(
-            "Strategy", [None, *STRATEGY_TITLES], key="import_strategy", width=200,
-            format_func=lambda name: "not known" if name is None else STRATEGY_TITLES[name],
+            "Strategy", ["", *STRATEGY_TITLES], key="import_strategy", width=200,  # "", as None could be cleared
+            format_func=lambda name: STRATEGY_TITLES.get(name, NOT_KNOWN),
         )  # fmt: skip
         pictures = st.text_input(
             "Trained on", key="import_dataset", placeholder="not known", max_chars=MAX_DATASET, width=240
@@ -44,7 +45,7 @@ def draw() -> None:
     if files:
         st.session_state.pop("import_result", None)
     if clicked and files:
-        words = {"strategy": strategy, "title": title, "dataset": pictures}
+        words = {"strategy": strategy or None, "title": title, "dataset": pictures}
         st.session_state["import_result"] = result = _import(files, words)
         st.session_state["import_uploads"] = number + 1  # an uploader of another key is empty
         if result["runs"]:

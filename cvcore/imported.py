@@ -26,6 +26,7 @@ from cvcore.settings import runs_folder
 NOT_KNOWN = "not known"
 MAX_TITLE = 120
 MAX_DATASET = 60
+MAX_RUNS = 200  # imported ones in a runs folder: any visitor may add them, and every page lists them
 
 
 def import_history(
@@ -53,7 +54,7 @@ def import_history(
 
     Raises:
         InvalidHistory: the file breaks a rule, or is imported already; nothing is then written.
-        CvcoreError: a word breaks a rule, or the run cannot be written.
+        CvcoreError: a word breaks a rule, the folder has MAX_RUNS imported runs, or the run cannot be written.
     """
     if strategy is not None and strategy not in STRATEGIES:
         raise CvcoreError(f"strategy must be one of {list(STRATEGIES)} or left out; received {_clean(strategy)!r}")
@@ -67,11 +68,15 @@ def import_history(
     folder = folder or runs_folder()
     origin = {"file": name[-MAX_TITLE:], "kind": history.kind, "sha256": hashlib.sha256(data).hexdigest(),
               "ignored": listed(history.ignored) if history.ignored else None}  # fmt: skip
-    for run in list_runs(folder):
+    imported = [run for run in list_runs(folder) if run.imported]
+    for run in imported:
         earlier = run.info.get("origin")
-        if run.imported and isinstance(earlier, dict) and earlier.get("sha256") == origin["sha256"]:
+        if isinstance(earlier, dict) and earlier.get("sha256") == origin["sha256"]:
             raise InvalidHistory(f"each history is imported once; this one is run {run.id}: delete that run first to "
                                  "import it with other words")  # fmt: skip
+    if len(imported) >= MAX_RUNS:
+        raise CvcoreError(f"a runs folder may hold at most {MAX_RUNS} imported runs; delete those that are no longer "
+                          "needed, then import again")  # fmt: skip
     return _write(folder, history, origin, strategy or NOT_KNOWN, words["title"][0], words["dataset"][0])
 
 

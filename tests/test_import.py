@@ -19,6 +19,7 @@ from cvcore.published import RECIPES, get_recipe
 from cvcore.recipe import STRATEGIES
 from cvcore.run_directory import HISTORY_COLUMNS, delete_run, list_runs, load_run
 from cvcore.run_writer import requeue, start_attempt
+from cvcore.saved_history import MAX_BYTES
 
 FOUR = {
     "loss": [0.7, 0.6, 0.4],
@@ -97,6 +98,16 @@ def test_a_file_is_imported_once_until_its_run_is_deleted(tmp_path):
     assert len(list_runs(tmp_path)) == 1
     delete_run(first)
     assert add(tmp_path).id != first.id
+
+
+def test_a_runs_folder_holds_so_many_imported_runs_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("cvcore.imported.MAX_RUNS", 2)
+    write_run(tmp_path, "doodle-features")
+    first, _ = add(tmp_path), add(tmp_path, "holes")
+    with pytest.raises(CvcoreError, match="at most 2 imported runs; delete those"):
+        add(tmp_path, "loss alone")
+    delete_run(first)
+    assert add(tmp_path, "loss alone").imported
 
 
 def test_a_refused_file_leaves_nothing(tmp_path):
@@ -333,6 +344,20 @@ def test_the_panel_takes_no_more_than_twenty_files_at_once(runs):
     page.button(key="import_go").click().run()
     assert not page.exception and len(list_runs()) == 20
     assert len(page.error) == 2 and all("at most 20 files" in as_shown(box.value) for box in page.error)
+
+
+def test_the_panel_names_a_file_that_is_too_large(runs):
+    page = upload(("large.csv", b"epoch,loss\n" + b" " * MAX_BYTES))
+    assert page.get("file_uploader")[0].proto.max_upload_size_mb * 10**6 > 2 * MAX_BYTES
+    page.button(key="import_go").click().run()
+    assert not list_runs() and "large.csv: a saved history may be at most 2 MB" in words(page)
+
+
+def test_a_strategy_of_the_panel_is_not_known_until_it_is_told(runs):
+    page = upload(("pets.json", data(FOUR)))
+    assert page.selectbox(key="import_strategy").options[0] == "not known"
+    page.button(key="import_go").click().run()
+    assert [run.strategy for run in list_runs()] == ["not known"]
 
 
 def test_the_panel_forgets_what_it_said_of_a_run_that_was_deleted(runs):
