@@ -121,12 +121,15 @@ def recipes(to_json: bool) -> None:
 
 @main.command()
 @click.argument("recipe")
-@click.option("--classes", default=2, show_default=True, type=click.IntRange(2), help="Number of classes.")
+@click.option(
+    "--classes", type=click.IntRange(2), help="Number of classes; default that of the pictures the recipe is for."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe.")
 @as_json
-def describe(recipe: str, classes: int, settings: tuple[str, ...], to_json: bool) -> None:
+def describe(recipe: str, classes: int | None, settings: tuple[str, ...], to_json: bool) -> None:
     """Print a recipe's layers, shapes and parameters; or those of a pretrained base without its top, by its name."""
     from cvcore.bases import BASES
+    from cvcore.published import usual_classes
 
     changes = parse_settings(settings)
     _import_keras()
@@ -138,7 +141,8 @@ def describe(recipe: str, classes: int, settings: tuple[str, ...], to_json: bool
             raise CvcoreError(f"a base is described by image_size and alpha only; received {unknown}")
         found = describe_base(recipe, **{"image_size": BASES[recipe].image_size, **changes})
     else:
-        found = describe_recipe(_changed(recipe, changes), classes)
+        chosen = _changed(recipe, changes)
+        found = describe_recipe(chosen, classes or usual_classes(chosen))
 
     def text(found: dict[str, Any]) -> str:
         rows = [{**row, "output_shape": tuple(row["output_shape"])} for row in found["layers"]]

@@ -252,6 +252,11 @@ PUBLISHED: dict[str, tuple[PublishedFigure, ...]] = {
 }  # fmt: skip
 
 
+def usual_classes(recipe: Recipe) -> int:
+    """Return how many classes the pictures have that a recipe was written for: 10 digits, else cats and dogs."""
+    return 10 if recipe.dataset == "mnist" else 2
+
+
 def get_recipe(recipe_id: str) -> Recipe:
     """Return the recipe of this name.
 

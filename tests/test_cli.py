@@ -61,6 +61,13 @@ def test_describe_a_base_and_settings_and_classes(command):
     assert wider["layers"][2]["parameters"] == 3 * 9 * 8 + 8 and wider["layers"][-1]["output_shape"] == [None, 3]
 
 
+def test_describe_takes_a_recipe_for_digits_to_have_ten_classes(command):
+    digits = printed(command("describe", "exercise-mnist", "--json"))
+    assert digits["parameters"]["total"] == 260_476 and digits["layers"][-1]["output_shape"] == [None, 10]
+    two = printed(command("describe", "exercise-mnist", "--classes", "2", "--json"))
+    assert two["layers"][-1]["output_shape"] == [None, 1]
+
+
 def test_train_then_runs_compare_export_and_from(command, lessons, tmp_path):
     runs = tmp_path / "runs"
     common = ("--data", lessons.folder(), "--runs", runs)
