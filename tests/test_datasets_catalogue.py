@@ -186,6 +186,19 @@ def test_download_is_taken_from_the_data_folder_first(data, tmp_path):
     assert [row["id"] for row in known_datasets()].count("cats-and-dogs-filtered") == 1
 
 
+@pytest.mark.parametrize("id", ["cats-and-dogs-filtered", "mnist"])
+def test_download_that_lies_there_unpacked_is_opened_by_its_id(id, data, tmp_path):
+    elsewhere = write_classes(tmp_path / id, SPLIT_COUNTS)
+    with pytest.raises(DatasetError, match="not downloaded yet"):
+        open_dataset(id)
+    first = open_dataset(elsewhere)
+    assert open_dataset(id) == first
+    shutil.move(elsewhere, data / id.replace("-", "_"))
+    found = open_dataset(id)
+    assert (found.id, found.fingerprint) == (id, first.fingerprint)
+    assert found.root == data / id.replace("-", "_") and find_dataset(id, first.fingerprint).root == found.root
+
+
 # by id
 
 

@@ -32,7 +32,8 @@ def open_dataset(
     Args:
         source: a catalogue id ("doodle-pets", "doodle-pets-7" for drawings of generator seed 7,
             "cats-and-dogs-filtered", "dogs-vs-cats-full", "mnist"), a folder, a zip, an .npz of digits, or the id
-            of a folder or file that lies in CVCORE_DATA or was opened before.
+            of a folder or file that lies in CVCORE_DATA or was opened before; one of a download's id stands for it
+            where its file is not here.
         seed: decides the splits that the folders do not give. Default 0.
         progress: called with (done, total) while unpacking, drawing and checking.
         within: when given (the browser), only folders and files below it may be named, and `source`
@@ -46,7 +47,9 @@ def open_dataset(
         if doodles:
             return _open_doodles(doodles[1], seed, progress)
         if source in DOWNLOADS:
-            return _open_download(DOWNLOADS[source], seed, progress)
+            item = DOWNLOADS[source]
+            unpacked = _of_id(source) if within is None and downloaded_file(item) is None else None
+            return open_path(unpacked, seed, progress) if unpacked else _open_download(item, seed, progress)
     path = (_of_id(source) if within is None else None) or _resolved(source, within)
     return open_path(path, seed, progress)
 
