@@ -13,8 +13,9 @@ from typing import Any
 
 # TensorFlow and JAX read these when they are first imported, wherever that happens.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Else JAX takes three quarters of a GPU's memory at its start.
+# Else JAX takes three quarters of a GPU's memory at its start, and TensorFlow all of it.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 __version__ = "0.1.0"
 __all__ = ["load", "resume", "runs", "train"]

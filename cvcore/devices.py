@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -52,7 +53,8 @@ def prepare(mixed_precision: bool = False) -> dict[str, Any]:
         import tensorflow as tf
 
         for device in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(device, True)
+            with contextlib.suppress(RuntimeError):  # too late in a process that has used the GPU; see cvcore/__init__
+                tf.config.experimental.set_memory_growth(device, True)
         tf.config.experimental.enable_op_determinism()
     device = {"kind": "GPU" if found else "CPU", "name": found[0].name if found else cpu_name(),
               "cores": available_cores(), "backend": backend, "precision": set_precision(mixed_precision)}  # fmt: skip

@@ -79,6 +79,22 @@ def test_gpus_of_tensorflow_get_memory_growth_and_are_named(driver, policy, monk
                      "precision": "mixed_bfloat16", "gpus": 2, "memory_mb": 150_755}  # fmt: skip
 
 
+def test_a_process_that_has_used_the_gpu_already_trains_on(driver, policy, monkeypatch):
+    import tensorflow as tf
+
+    def too_late(gpu, on):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    gpu = SimpleNamespace(name="/physical_device:GPU:0")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu] if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "NVIDIA H200"})
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+    driver("NVIDIA H200, 143771, 9.0")
+    assert devices.prepare()["name"] == "NVIDIA H200"
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+
+
 def test_gpus_of_jax_are_listed_without_its_cpu(driver, monkeypatch):
     cpu = SimpleNamespace(platform="cpu", device_kind="cpu")
     gpu = SimpleNamespace(platform="gpu", device_kind="NVIDIA H200", compute_capability="9.0")
