@@ -97,6 +97,8 @@ def replay(callbacks: list[keras.callbacks.Callback], finished: list[dict[str, A
 def close(callbacks: list[keras.callbacks.Callback]) -> None:
     """Close the files of callbacks whose `fit` was cut off; Keras closes them only after one that ends well."""
     for callback in callbacks:
+        if isinstance(callback, keras.callbacks.CSVLogger) and callback.csv_file is None:
+            continue  # cut off before it had begun its file
         if isinstance(callback, keras.callbacks.CSVLogger | keras.callbacks.TensorBoard):
             with suppress(OSError):  # the disk is full: that is what has cut it off, and was said
                 callback.on_train_end()

@@ -110,6 +110,9 @@ class Fence(keras.callbacks.Callback):
         super().__init__()
         self.writer = writer
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.writer.check_attempt()  # CSVLogger begins its file anew
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.writer.check_attempt()
 

@@ -13,7 +13,7 @@ from tiny_lessons import tiny_augmented, tiny_features, tiny_finetune, tiny_scra
 from cvcore import api
 from cvcore.callbacks import LOGGED, callbacks_of, replay
 from cvcore.datasets import pixels
-from cvcore.errors import CvcoreError, InvalidRecipe
+from cvcore.errors import CvcoreError, InvalidRecipe, SupersededAttempt
 from cvcore.files import replace_json
 from cvcore.fitting import Fence
 from cvcore.run_directory import list_runs, load_run, request_stop
@@ -122,6 +122,22 @@ def test_a_newer_attempt_keeps_the_callbacks_of_an_older_one_from_writing(tmp_pa
     replace_json(run.path / "run.json", {**load_run(run.id, tmp_path).info, "attempt": 9})
     with pytest.raises(Exception, match=r"attempt 9 .* has taken over"):
         fence.on_epoch_end(1)
+
+
+def test_a_newer_attempt_keeps_an_older_one_from_beginning_its_files_anew(lessons, tmp_path, monkeypatch):
+    """The older one is overtaken between its last look and `fit`; the newer one has logged an epoch by then."""
+
+    def overtaken(phase, folder, finished):
+        made = callbacks_of(phase, folder, finished)
+        replace_json(folder / "run.json", {**load_run(folder.name, tmp_path).info, "attempt": 9})
+        (folder / "csv_log-training.csv").write_text("the newer attempt's")
+        return made
+
+    monkeypatch.setattr("cvcore.fitting.callbacks_of", overtaken)
+    with pytest.raises(SupersededAttempt):
+        api.train(tiny_scratch, lessons.dataset(), runs=tmp_path, csv_logger=True)
+    (run,) = list_runs(tmp_path)
+    assert (run.path / "csv_log-training.csv").read_text() == "the newer attempt's"
 
 
 # In runs.
