@@ -13,8 +13,15 @@ from cvcore.recipe import Recipe, make_recipe
 from cvcore.run_directory import Run
 from cvcore.strategies import phases
 
-# Measured on two cores of a server CPU; finished runs of the same recipe are better evidence.
-GFLOP_A_SECOND = 150.0
+# Measured on two cores of a server CPU, roughly; finished runs of the same recipe are better evidence.
+GFLOP_A_SECOND = 90.0  # of small convnets
+BASE_GFLOP_A_SECOND = {  # depthwise convolutions do little with each number that they fetch
+    "VGG16": 150.0, "ResNet50": 150.0, "Xception": 40.0, "EfficientNetV2B0": 35.0, "MobileNetV2": 15.0,
+}  # fmt: skip
+BASE_OUTPUTS = {  # 10^6 outputs of all layers together, of one picture of the base's own image_size, alpha 1
+    "doodle-base": 0.16, "VGG16": 15.0, "ResNet50": 39.0, "Xception": 58.5, "EfficientNetV2B0": 16.2,
+    "MobileNetV2": 21.8,
+}  # fmt: skip
 SECONDS_A_STEP = 0.004
 SECONDS_A_START = 6.0  # starting Python and importing Keras, which a run's own total leaves out
 PROCESS_MB = 700.0
@@ -59,11 +66,11 @@ def estimate(
         recorded = "recorded reference" if all(run.reference for run, _ in measured) else "finished"
         words.append(f"Scaled by operations from {len(measured)} {recorded} {noun} of this recipe.")
     else:
-        words.append("From the operations of this network at the speed measured on two CPU cores.")
+        words.append("A rough guess: the operations of this network at the speed of its kind on two CPU cores.")
         if kind == "GPU":
             words.append("A GPU takes a small part of that.")
     # A run that found its features stored was quicker than one that must compute them.
-    rate = (max(rates) if recipe.cached else median(rates)) if rates else 1 / GFLOP_A_SECOND
+    rate = (max(rates) if recipe.cached else median(rates)) if rates else 1 / gflop_a_second(recipe)
     if recipe.early_stopping_patience is not None:
         words.append("Early stopping may end it sooner.")
     seconds = SECONDS_A_START + steps * SECONDS_A_STEP + work * rate
@@ -108,12 +115,11 @@ def forward_gflop(recipe: Recipe) -> float:
     if recipe.base:
         base = BASES[recipe.base]
         return base.gflop * (recipe.image_size / base.image_size) ** 2 * recipe.alpha**2
-    total, side, channels = 0.0, recipe.image_size, _channels(recipe)
-    pools = len(recipe.filters) if recipe.pools is None else recipe.pools
-    for index, filters in enumerate(recipe.filters, start=1):
-        side = max(1, side - 2)
-        total += 2 * 9 * channels * filters * side * side
-        channels, side = filters, max(1, side // 2) if index <= pools else side
+    convolutions = _convolutions(recipe)
+    total, channels, side = 0.0, _channels(recipe), convolutions[-1][1]
+    for of_output, _, filters in convolutions:
+        total += 2 * 9 * channels * filters * of_output**2
+        channels = filters
     units = channels * (side * side if recipe.pooling == "flatten" else 1)
     for width in (*recipe.dense, 1):
         total += 2 * units * width
@@ -121,16 +127,34 @@ def forward_gflop(recipe: Recipe) -> float:
     return total / 1e9
 
 
+def _convolutions(recipe: Recipe) -> list[tuple[int, int, int]]:
+    """List a convnet's convolutions: side of the output, side after a pooling if there is one, filters."""
+    found, side = [], recipe.image_size
+    pools = len(recipe.filters) if recipe.pools is None else recipe.pools
+    for index, filters in enumerate(recipe.filters, start=1):
+        of_output = max(1, side - 2)
+        side = max(1, of_output // 2) if index <= pools else of_output
+        found.append((of_output, side, filters))
+    return found
+
+
+def gflop_a_second(recipe: Recipe) -> float:
+    """Return how many 10^9 operations a second two CPU cores do of this network, roughly."""
+    return BASE_GFLOP_A_SECOND.get(recipe.base or "", GFLOP_A_SECOND)
+
+
 def _activations_mb(recipe: Recipe) -> float:
-    """Two of the largest layers of a batch, twice for the gradients where everything is trained."""
-    if recipe.base:
-        side, filters = recipe.image_size / 2, 64 * recipe.alpha
-        if recipe.base == "VGG16":
-            side = recipe.image_size
+    """What a batch takes: of a base that computes features two large layers; of one in each step every layer's outputs,
+    as the graph keeps them; of a convnet's convolutions five times that: pooled, gradients, workspace."""
+    if recipe.base is None:
+        floats = 5.0 * sum(side**2 * filters for side, _, filters in _convolutions(recipe))
+    elif recipe.cached:
+        side = recipe.image_size if recipe.base == "VGG16" else recipe.image_size / 2
+        floats = 2 * side**2 * 64 * recipe.alpha
     else:
-        side, filters = recipe.image_size - 2, recipe.filters[0]
-    trained = 2 if recipe.strategy in ("scratch", "augmented") else 1
-    return 2 * trained * recipe.batch_size * side * side * filters * 4 / 1e6
+        width = (1 + 7 * recipe.alpha) / 8  # the first and the last layers do not follow alpha
+        floats = 1e6 * BASE_OUTPUTS[recipe.base] * (recipe.image_size / BASES[recipe.base].image_size) ** 2 * width
+    return recipe.batch_size * floats * 4 / 1e6
 
 
 def _pictures_mb(recipe: Recipe, pictures: dict[str, int]) -> float:

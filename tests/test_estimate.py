@@ -68,7 +68,30 @@ def test_estimate_without_runs_rests_on_the_operations():
     found = estimate.estimate(tiny_scratch, {"train": {"a": 9, "b": 9}, "validation": {"a": 7, "b": 7}})
     expected = SECONDS_A_START + 12 * SECONDS_A_STEP + FORWARD * (3 * (18 * 3 + 14) + 14) / 1e9 / GFLOP_A_SECOND
     assert found.seconds == pytest.approx(expected)
-    assert "two CPU cores" in found.basis and 500 < found.memory_mb < 1500
+    assert found.basis.startswith("A rough guess") and "two CPU cores" in found.basis
+    assert 500 < found.memory_mb < 1500
+
+
+# On two idle cores of a server CPU: mobilenet-features with nothing stored, mobilenet-finetune after such a run.
+MEASURED = {"exercise-scratch": (300, 1650), "mobilenet-features": (26, 1290), "mobilenet-finetune": (120, 2070),
+            "doodle-scratch": (26, 770), "doodle-augmented": (51, 770), "doodle-finetune": (31, 750)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_guess_without_runs_is_of_the_order_that_was_measured(name):
+    drawn = name.startswith("doodle")
+    pictures = {"train": 400, "validation": 200, "test": 1000} if drawn else {"train": 2000, "validation": 1000}
+    found = estimate.estimate(RECIPES[name], pictures, continues=name == "mobilenet-finetune")
+    seconds, megabytes = MEASURED[name]
+    assert seconds / 1.5 < found.seconds < seconds * 1.5
+    assert megabytes / 1.25 < found.memory_mb < megabytes * 1.25
+
+
+def test_a_deep_depthwise_base_is_slower_than_its_operations_say():
+    assert set(estimate.BASE_OUTPUTS) == set(BASES) and set(estimate.BASE_GFLOP_A_SECOND) < set(BASES)
+    mobile, vgg = (RECIPES["mobilenet-features"].with_changes(base=base) for base in ("MobileNetV2", "VGG16"))
+    assert estimate.gflop_a_second(mobile) < estimate.gflop_a_second(RECIPES["doodle-features"])
+    assert estimate.gflop_a_second(RECIPES["doodle-features"]) < estimate.gflop_a_second(vgg)
 
 
 def counts(total):
