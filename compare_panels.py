@@ -8,6 +8,7 @@ import streamlit as st
 import import_panel
 import shell
 from cvcore import accuracy_chart, reproduction
+from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.run_directory import Run
 from shell import plain
@@ -34,7 +35,8 @@ COLUMNS = {
     "status": "Status",
 }
 WHERE_LONG = st.column_config.TextColumn("Run", pinned=True, width=200)  # labels that name their dataset
-ICONS = {"covers": ":green[:material/check:]", "above": ":orange[:material/arrow_upward:]",
+ICONS = {"covers": ":green[:material/check:]", "within": ":green[:material/check:]",
+         "overlaps": ":orange[:material/join_inner:]", "above": ":orange[:material/arrow_upward:]",
          "below": ":orange[:material/arrow_downward:]"}  # fmt: skip
 
 
@@ -52,11 +54,15 @@ def accuracies(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) 
         )  # fmt: skip
     marks = {run.id: reproduction.published_marks(run, saved) for run in picked}
     shell.accuracy_dots(rows, split, {run_id: figures for run_id, figures in marks.items() if figures})
-    st.caption(f"With 95 of 100 such {split} sets the bar holds the true accuracy. Another seed adds its own spread.")
+    if accuracy_chart.has_intervals(rows, split):
+        st.caption(
+            f"A bar is of its run alone: with 95 of 100 such {split} sets it holds the true accuracy. Another seed "
+            "adds its own spread."
+        )
 
 
 def verdicts(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) -> None:
-    """Say of each published figure of the chosen recipes whether our interval covers it, or why nothing is said."""
+    """Say of each published figure of the chosen recipes how our interval lies to it, or why nothing is said."""
     labels = {row["run"]: plain(row["label"]) for row in rows}
     sentences, reasons, own = {}, [], []
     for run in picked:
@@ -78,7 +84,10 @@ def verdicts(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) ->
         lines = [f"- {ICONS.get(str(one.verdict), '')} {plain(one.sentence)}" for one in told]
         st.markdown(f"**{plain(recipe_id)}**, published by: {plain(RECIPES[recipe_id].source)}\n" + "\n".join(lines))
     if sentences:
-        st.caption("Ours: every finished run of the recipe here, the newest of each seed, not only those chosen.")
+        st.caption(
+            "Ours: every finished run of the recipe here, the newest of each seed, not only those chosen. "
+            f"{reproduction.ONE_RUN}"
+        )
     if own:
         st.caption(f"Nothing is published for recipes of this project: {', '.join(own)}.")
     for reason in reasons:
@@ -102,11 +111,21 @@ def figures(rows: list[dict[str, Any]]) -> None:
         alt="The figures of each chosen run, as in its own files.",
     )  # fmt: skip
     ids = ", ".join(f"{plain(row['label'])} `{row['run']}`" for row in rows)
-    st.caption(("" if several else f"All on {plain(rows[0]['dataset'])}. ") + f"Run ids: {ids}.")
+    known = not several and rows[0]["dataset"] != NOT_KNOWN
+    st.caption((f"All on {plain(rows[0]['dataset'])}. " if known else "") + f"Run ids: {ids}.")
     st.download_button(
-        "Download as CSV", table.drop(columns=["interval", "val_interval"]).to_csv(index=False), "runs.csv", "text/csv",
+        "Download as CSV", csv_text(table.drop(columns=["interval", "val_interval"])), "runs.csv", "text/csv",
         icon=":material/download:", on_click="ignore",
     )  # fmt: skip
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Write a table as CSV in which no text is a formula to a spreadsheet: such a cell begins with an apostrophe."""
+
+    def harmless(cell: Any) -> Any:
+        return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
+
+    return str(table.map(harmless).to_csv(index=False))
 
 
 def beside_published(saved: list[Run]) -> None:
@@ -119,13 +138,16 @@ def beside_published(saved: list[Run]) -> None:
     st.dataframe(
         table, hide_index=True, placeholder="–",
         column_config={"Recipe": st.column_config.TextColumn(pinned=True),
-                       "Covers it": st.column_config.TextColumn(width=110)},
-        alt="Every recipe with finished runs: published figures, ours over seeds, covered or not.",
+                       "Published": st.column_config.TextColumn(width=110),
+                       "Our interval": st.column_config.TextColumn(width=120, help="How it lies to the published.")},
+        alt="Every recipe with finished runs: published figures, ours over seeds, how our interval lies to them.",
     )  # fmt: skip
     st.caption(
         "Published figures are single runs of their sources. Ours: the mean over the newest run of each seed, ± their "
         "sample standard deviation. From three seeds up the interval is t over the seeds; one or two tell nothing of "
-        "that spread, and theirs is Wilson's for so many pictures. A changed recipe or another dataset does not count."
+        "that spread, and theirs is Wilson's for so many pictures, with none for a training accuracy. "
+        f"{reproduction.ONE_RUN} A published figure is known to half a unit of its last digit. A changed recipe or "
+        "other pictures do not count."
     )
 
 
@@ -136,29 +158,31 @@ def _beside_published(_saved: list[Run], stamp: tuple[Any, ...]) -> list[dict[st
     for recipe in sorted(RECIPES.values(), key=lambda recipe: (recipe.id not in PUBLISHED, recipe.dataset in drawn)):
         for one in reproduction.verdicts(recipe.id, _saved):
             if one.measured is not None:
-                of, published = (one.figure.split, one.figure.epoch), f"{one.figure.text}"
-                covered = {"covers": "yes", "above": "no, above it", "below": "no, below it"}
-                said = covered.get(str(one.verdict), "")
-                table.append(_beside(recipe.id, recipe.source, published, of, one.measured, said))
+                table.append(_beside(recipe.id, recipe.source, one.measured, one))
         if recipe.id not in PUBLISHED:
-            for split, epoch, measured in reproduction.own_figures(recipe.id, _saved):
-                table.append(_beside(recipe.id, "this project", "", (split, epoch), measured, ""))
+            for measured in reproduction.own_figures(recipe.id, _saved):
+                table.append(_beside(recipe.id, "this project", measured, None))
     return table
 
 
 def _beside(
-    recipe: str, source: str, published: str, of: tuple[str, str], measured: reproduction.Measured, covered: str
+    recipe: str, source: str, measured: reproduction.Measured, verdict: reproduction.Verdict | None
 ) -> dict[str, Any]:
-    spread = "" if measured.spread is None else f" ± {measured.spread * 100:.1f}"
+    digits = verdict.digits if verdict else 1
+    spread = "" if measured.spread is None else f" ± {measured.spread * 100:.{digits}f}"
+    of = reproduction.where(measured.split, measured.epoch)
+    if verdict and verdict.ours_at:
+        of = f"{reproduction.where(verdict.figure.split, verdict.figure.epoch)}; {verdict.ours_at}"
     return {
         "Recipe": recipe,
-        "Published": published or None,
-        "Of": reproduction.where(*of),
-        "Ours": f"{measured.mean * 100:.1f}{spread} %",
+        "Published": reproduction.tight(verdict.figure.text) if verdict else None,
+        "Ours": f"{measured.mean * 100:.{digits}f}{spread}%",
+        "Our interval": (verdict.words if verdict else "") or None,
+        "Of": of,
         "Seeds": len(measured.seeds),
-        "95% interval": reproduction.span(measured) or None,
+        "95% interval": reproduction.span(measured, digits) or None,
         "Interval by": measured.interval or None,
-        "Covers it": covered or None,
+        "A single run of ours": reproduction.one_span(measured, digits) or None,
         "Source": source,
     }
 

@@ -9,10 +9,10 @@ import shell
 from cvcore import choices, reproduction
 from cvcore.published import PUBLISHED, PublishedFigure
 from cvcore.recipe import Recipe
+from cvcore.reproduction import Measured, Verdict
 from cvcore.run_directory import Run
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
-EPOCHS = {"last": "last epoch", "best": "best of all epochs", "checkpoint": "epoch of the lowest validation loss"}
 MATCHED = {"note-features": "note-features-matched"}  # the same recipe without its source's bug
 
 
@@ -36,21 +36,13 @@ def card(recipe: Recipe, chosen: Mapping[str, Any], known: Sequence[Mapping[str,
 
 def _ours(recipe: Recipe, runs: Sequence[Run]) -> None:
     """Show what our finished runs of exactly this recipe, on its own pictures, measured; nothing without any."""
-    beside = [one for one in reproduction.verdicts(recipe.id, runs) if one.measured]
-    # Whatever epoch a source tested, ours is tested at the checkpoint.
-    told = [
-        (one.figure.split, "checkpoint" if one.figure.split == "test" else one.figure.epoch, one.measured)
-        for one in beside
-    ]
-    told = told or reproduction.own_figures(recipe.id, runs)
+    told = [(one.measured, one) for one in reproduction.verdicts(recipe.id, runs) if one.measured]
+    told = told or [(measured, None) for measured in reproduction.own_figures(recipe.id, runs)]
     if not told:
         return
-    ids = list(dict.fromkeys(run_id for _, _, measured in told for run_id in measured.runs))
+    ids = list(dict.fromkeys(run_id for measured, _ in told for run_id in measured.runs))
     with st.container(horizontal=True, vertical_alignment="center"):
-        means = ", ".join(
-            f"**{reproduction.percent(measured.mean)}** ({SPLITS[split]} accuracy, {EPOCHS[epoch]})"
-            for split, epoch, measured in told
-        )
+        means = ", ".join(_measured(measured, verdict) for measured, verdict in told)
         seeds = "1 run" if len(ids) == 1 else f"mean of {len(ids)} seeds"
         st.markdown(f":green-badge[ours] {means}, {seeds}", width="content")
         st.page_link(
@@ -58,10 +50,29 @@ def _ours(recipe: Recipe, runs: Sequence[Run]) -> None:
         )  # fmt: skip
 
 
+def _measured(measured: Measured, verdict: Verdict | None) -> str:
+    """Say what we measured, and how its interval lies to what was published, as Markdown."""
+    lies = (
+        f"; its interval {reproduction.VERDICTS[verdict.verdict]} the published" if verdict and verdict.verdict else ""
+    )
+    mean = reproduction.percent(measured.mean, verdict.digits if verdict else 1)
+    return f"**{mean}** ({SPLITS[measured.split]} accuracy, {reproduction.EPOCHS[measured.epoch]}{lies})"
+
+
 def in_words(figure: PublishedFigure) -> str:
     """Say a published figure with its split, its epoch and its note, as Markdown."""
-    words = f"**{figure.text}** ({SPLITS[figure.split]} accuracy, {EPOCHS[figure.epoch]})"
-    return f"{words}. {figure.note}" if figure.note else words
+    words = f"**{figure.text}** ({SPLITS[figure.split]} accuracy, {reproduction.EPOCHS[figure.epoch]})"
+    return reproduction.tight(f"{words}. {figure.note}" if figure.note else words)
+
+
+def changed(chosen: Recipe, recipe: Recipe) -> None:
+    """Say which of the chosen settings are not the published ones, where something was published; else nothing."""
+    fields = reproduction.changed_fields(chosen, recipe)
+    if fields and recipe.id in PUBLISHED:
+        words = shell.plain(reproduction.in_words(fields))
+        st.caption(
+            f":material/info: Not as published: {words}. This run will not be held against the published figures."
+        )
 
 
 def mismatch(recipe: Recipe) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cvcore.charts import NEUTRAL, as_text, run_styles
 from cvcore.published import PublishedFigure
+from cvcore.reproduction import tight, where
 
 Marks = Mapping[str, Sequence[PublishedFigure]]
 
@@ -33,12 +34,22 @@ _SHOWN = {
     ),
 }  # fmt: skip
 _BAND = NEUTRAL + "80"  # half transparent, so that the line of its row is seen through it
-_WHEN = {"last": "at the last epoch", "best": "at its best epoch", "checkpoint": "at the lowest validation loss"}
 
 
 def has_figures(rows: Sequence[dict[str, Any]], split: str) -> bool:
     """Say whether any row has an accuracy of this split, `test` or `validation`, to be drawn."""
     return bool(_measured(rows, split)[0])
+
+
+def has_intervals(rows: Sequence[dict[str, Any]], split: str) -> bool:
+    """Say whether any of the dots of this split has its interval drawn."""
+    shown = _SHOWN[split]
+    return any(None not in (row[shown.low], row[shown.high]) for row in _measured(rows, split)[0])
+
+
+def _beside(intervals: bool, published: bool) -> str:
+    parts = ["each run's own 95% interval"] * intervals + ["published figures"] * published
+    return f"with {' and '.join(parts)}" if parts else ""
 
 
 def accuracy_dots(rows: Sequence[dict[str, Any]], split: str = "test", marks: Marks | None = None) -> dict[str, Any]:
@@ -69,7 +80,7 @@ def accuracy_dots(rows: Sequence[dict[str, Any]], split: str = "test", marks: Ma
     dots = [_dot(row, name, colour, shown, split) for row, name, (colour, _) in zip(rows, names, styles, strict=True)]
     guesses = {round(row[shown.guessing], 4) for row in rows if row[shown.guessing]}
     layout: dict[str, Any] = {
-        "title": {"text": f"{shown.title}<br>with its 95% interval" + (" and published figures" if marked else "")},
+        "title": {"text": "<br>".join(filter(None, [shown.title, _beside(has_intervals(rows, split), bool(marked))]))},
         "xaxis": {"title": {"text": f"share of {split} pictures right"}, "tickformat": ".0%",
                   "range": [max(0.0, min([*lowest, *guesses], default=0.0) - 0.03), 1.01]},
         "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": names, "automargin": True,
@@ -99,20 +110,20 @@ def _dot(row: dict[str, Any], name: str, colour: str, shown: _Shown, split: str)
         dot["error_x"] = {"type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low],
                           "color": colour, "thickness": 3, "width": 7}  # fmt: skip
         dot["hovertemplate"] = dot["hovertemplate"].replace(
-            "<extra>", f"<br>95% interval {low:.1%} to {high:.1%}<extra>"
+            "<extra>", f"<br>95% interval of this run alone: {low:.1%} to {high:.1%}<extra>"
         )
     return dot
 
 
 def _mark(figure: PublishedFigure, name: str, says: bool) -> dict[str, Any]:
     """One published figure: an open diamond, or a thick line over a range."""
-    note = f"<br>{as_text(figure.note)}" if figure.note else ""
+    note = f"<br>{as_text(tight(figure.note))}" if figure.note else ""
     mark: dict[str, Any] = {
         "type": "scatter", "x": [figure.low], "y": [name], "name": "published", "showlegend": False,
         "mode": "markers+text" if says else "markers", "cliponaxis": False, "textposition": "bottom center",
-        "text": [f"published {as_text(figure.text)}"], "textfont": {"color": NEUTRAL},
+        "text": [f"published {as_text(tight(figure.text))}"], "textfont": {"color": NEUTRAL},
         "marker": {"symbol": "diamond-open", "size": 15, "color": NEUTRAL, "line": {"color": NEUTRAL, "width": 3}},
-        "hovertemplate": f"published {as_text(figure.text)}<br>{figure.split}, {_WHEN[figure.epoch]}{note}"
+        "hovertemplate": f"published {as_text(tight(figure.text))}<br>{where(figure.split, figure.epoch)}{note}"
                          "<extra></extra>",
     }  # fmt: skip
     if figure.high > figure.low:
@@ -139,8 +150,8 @@ def accuracy_dots_alt(rows: Sequence[dict[str, Any]], split: str = "test", marks
     said: dict[tuple[str, PublishedFigure], str] = {}
     for row in rows:
         for figure in _of_split(marks or {}, row, split):
-            where = f"{figure.text} ({figure.split}, {_WHEN[figure.epoch]})"
-            said.setdefault((row["recipe"], figure), f"for {names[row['run']]} {where}")
+            told = f"{tight(figure.text)} ({where(figure.split, figure.epoch)})"
+            said.setdefault((row["recipe"], figure), f"for {names[row['run']]} {told}")
     published = f" Published: {'; '.join(said.values())}." if said else ""
     return f"{shown.title}, highest first: {'; '.join(parts)}.{published}"
 

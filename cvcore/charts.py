@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import isfinite
+from math import ceil, isfinite
 from typing import TYPE_CHECKING, Any
 
 from cvcore.statistics import ema
@@ -34,6 +34,9 @@ _LEGEND = {
     "yanchor": "bottom",
     "title": {"text": ""},
 }
+
+
+_ROW, _ENTRY, _LETTER, _WIDTH = 19, 48, 6.5, 460  # px: a legend's row, an entry without its text, a letter, a page
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def curves(series: Sequence[Series], metric: str = "accuracy", smoothing: float 
     yaxis: dict[str, Any] = {"title": {"text": unit}}
     if ticks:
         yaxis["tickformat"] = ticks
+        if not any(_told(one.history, metric) for one in series):
+            yaxis["range"] = [0, 1]  # without a number Plotly's own would reach 200 %
     return {
         "data": traces,
         "layout": {
@@ -111,10 +116,20 @@ def curves(series: Sequence[Series], metric: str = "accuracy", smoothing: float 
             "yaxis": yaxis,
             "hovermode": "x unified",
             "legend": {**_LEGEND, "groupclick": "togglegroup"},
-            "height": 460,
+            "height": 460 + _ROW * max(0, _legend_rows(traces) - 3),
             "margin": {"t": 56, "r": 16, "b": 24, "l": 64},
         },
     }
+
+
+def _legend_rows(traces: Sequence[dict[str, Any]]) -> int:
+    """Estimate how many rows the legend takes: Plotly would let it eat the plot."""
+    names = {trace["name"] for trace in traces if trace.get("showlegend", True)}
+    return ceil(sum(_ENTRY + _LETTER * len(name) for name in names) / _WIDTH)
+
+
+def _told(history: pd.DataFrame, metric: str) -> bool:
+    return bool(len(history)) and bool(history[[metric, f"val_{metric}"]].notna().any(axis=None))
 
 
 def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: str, hover: str) -> list[dict[str, Any]]:

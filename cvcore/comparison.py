@@ -23,7 +23,7 @@ STRATEGY_TITLES = {
     "features": "Features",
     "finetune": "Fine-tuned",
 }
-_NAMES_ONLY = {"id", "title", "source"}  # recipe fields that decide nothing about a run
+NAMES_ONLY = {"id", "title", "source"}  # recipe fields that decide nothing about a run
 
 
 def in_teaching_order(runs: Sequence[Run]) -> list[Run]:
@@ -98,15 +98,29 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
         lambda run: run.id[-4:],
     )
     for piece in more:
-        same = Counter(tuple(names) for names in parts.values())
-        unclear = [run for run in runs if same[tuple(parts[run.id])] > 1]
-        groups: dict[tuple[str, ...], set[str]] = {}
-        for run in unclear:
-            groups.setdefault(tuple(parts[run.id]), set()).add(str(piece(run)))
-        for run in unclear:
-            if len(groups[tuple(parts[run.id])]) > 1:
+        unclear = _unclear(parts)
+        groups: dict[str, set[str]] = {}
+        for run in runs:
+            if run.id in unclear:
+                groups.setdefault(unclear[run.id], set()).add(str(piece(run)))
+        for run in runs:
+            if run.id in unclear and len(groups[unclear[run.id]]) > 1:
                 parts[run.id] = [*parts[run.id], str(piece(run))]
-    return {run_id: " · ".join(names) for run_id, names in parts.items()}
+    while unclear := _unclear(parts):
+        for run_id in unclear:
+            parts[run_id] = [*parts[run_id], run_id]
+    return {run_id: _joined(names) for run_id, names in parts.items()}
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " · ".join(names)
+
+
+def _unclear(parts: dict[str, list[str]]) -> dict[str, str]:
+    """The labels, by run id, that more than one run has: as they are read, for a title may hold a separator."""
+    labels = {run_id: _joined(names) for run_id, names in parts.items()}
+    same = Counter(labels.values())
+    return {run_id: label for run_id, label in labels.items() if same[label] > 1}
 
 
 def best_epoch(run: Run, history: pd.DataFrame) -> int | None:
@@ -199,7 +213,8 @@ def _dataset_name(run: Run) -> str:
 
 
 def _short(name: str) -> str:
-    """A title of a hundred characters would leave a chart no room."""
+    """A title of a hundred characters would leave a chart no room; pages show any white space as one space."""
+    name = " ".join(name.split())
     return name if len(name) <= 32 else name[:31] + "…"
 
 
@@ -254,7 +269,7 @@ def _flat(run: Run) -> dict[str, Any]:
     recipe = run.recipe if run.imported else {**_defaults(), **run.recipe}
     flat: dict[str, Any] = {"dataset": _dataset_name(run), "seed": run.seed}
     for name, value in recipe.items():
-        if name in _NAMES_ONLY or name == "dataset":
+        if name in NAMES_ONLY or name == "dataset":
             continue
         if name == "augmentation" and isinstance(value, dict | None):
             flat.update({f"augmentation.{key}": part for key, part in {**identity, **(value or {})}.items()})
@@ -262,7 +277,7 @@ def _flat(run: Run) -> dict[str, Any]:
             flat["starts_from"] = value.get("id")
             own = {**recipe, "strategy": value.get("strategy"), "starts_from": None}
             for key, part in {**_defaults(), **value}.items():
-                if key not in _NAMES_ONLY and part != own.get(key):
+                if key not in NAMES_ONLY and part != own.get(key):
                     flat[f"starts_from.{key}"] = part
         else:
             flat[name] = value
@@ -303,10 +318,14 @@ def cautions(runs: Sequence[Run]) -> list[str]:
         what = ", ".join(names) if len(names) > 1 else f"{names[0]}, whose pictures or splits changed between them"
         sentences.append(f"These runs are on different pictures ({what}): their accuracies do not compare directly.")
     labels = run_labels(runs)
-    imported = [labels[run.id] for run in runs if run.imported]
-    if imported:
+    imported = [run for run in runs if run.imported]
+    if unknown := [labels[run.id] for run in imported if run.dataset.get("id") in (None, NOT_KNOWN)]:
         sentences.append(f"Imported from a saved history, and only its curves are known, not on which pictures: "
-                         f"{', '.join(imported)}.")  # fmt: skip
+                         f"{', '.join(unknown)}.")  # fmt: skip
+    if named := [run for run in imported if run.dataset.get("id") not in (None, NOT_KNOWN)]:
+        names = [f"{labels[run.id]} (on {_dataset_name(run)})" for run in named]
+        sentences.append(f"Imported from a saved history, and of its recipe and pictures only what its owner says is "
+                         f"known: {', '.join(names)}.")  # fmt: skip
     without = [labels[run.id] for run in runs if not _class_counts(run, "test") and not run.imported]
     if without:
         sentences.append(f"No test split, so no test accuracy: {', '.join(without)}.")

@@ -71,6 +71,7 @@ class SeedSummary:
         mean: their mean.
         deviation: sample standard deviation (n - 1), None for a single run.
         low, high: t interval of the mean, None below three runs: two say nothing about their own spread.
+        one_low, one_high: t interval of one more value, the prediction interval, wider; None below three runs.
     """
 
     n: int
@@ -78,10 +79,12 @@ class SeedSummary:
     deviation: float | None
     low: float | None
     high: float | None
+    one_low: float | None = None
+    one_high: float | None = None
 
 
 def seed_summary(values: Sequence[float], confidence: float = 0.95) -> SeedSummary:
-    """Summarise one figure over seeds: mean, deviation and the t interval of the mean.
+    """Summarise one figure over seeds: mean, deviation, the t interval of the mean and that of one more value.
 
     Args:
         values: one value a seed, at least one.
@@ -99,8 +102,9 @@ def seed_summary(values: Sequence[float], confidence: float = 0.95) -> SeedSumma
         return SeedSummary(n, mean, deviation, None, None)
     from scipy.special import stdtrit  # here: 27 MB that most processes never need
 
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * deviation / sqrt(n)
-    return SeedSummary(n, mean, deviation, mean - half, mean + half)
+    t = float(stdtrit(n - 1, 0.5 + confidence / 2))
+    half, one = t * deviation / sqrt(n), t * deviation * sqrt(1 + 1 / n)
+    return SeedSummary(n, mean, deviation, mean - half, mean + half, mean - one, mean + one)
 
 
 def _check_confidence(confidence: float) -> None:

@@ -11,6 +11,7 @@ COUNTS = {
     "cats-and-dogs-filtered": {"train": (1000, 1000), "validation": (500, 500)},
     "cats-vs-dogs-small": {"train": (1000, 1000), "validation": (500, 500), "test": (1000, 1000)},
     "cats-and-dogs-small": {"train": (1000, 1000), "validation": (500, 500), "test": (500, 500)},
+    "mnist": {"train": (25000, 25000), "validation": (5000, 5000), "test": (5000, 5000)},  # ten classes in truth
 }
 METRICS = ("last_accuracy", "last_val_accuracy", "max_val_accuracy", "val_accuracy", "test_accuracy", "test_count")
 

@@ -29,7 +29,10 @@ def test_runs_without_a_test_split_are_shown_by_their_last_validation_accuracy_a
     assert dot["x"] == [0.743] and "743" not in str(dot["text"])
     assert dot["error_x"]["array"] == [pytest.approx(0.7691 - 0.743, abs=5e-5)]
     assert "743" not in dot["hovertemplate"] and "1,000 validation pictures" in dot["hovertemplate"]
-    assert chart["layout"]["title"]["text"].startswith("Validation accuracy, last epoch")
+    assert chart["layout"]["title"]["text"] == (
+        "Validation accuracy, last epoch<br>with each run's own 95% interval and published figures"
+    )
+    assert "95% interval of this run alone: 71.5% to 76.9%" in dot["hovertemplate"]
     assert alt.startswith("Validation accuracy, last epoch, highest first: From scratch 74.3% (95% interval 71.5%")
 
 
@@ -38,9 +41,9 @@ def test_a_published_figure_is_an_open_diamond_that_says_split_and_epoch(tmp_pat
     chart, alt = drawn(tmp_path)
     (mark,) = [trace for trace in chart["data"] if trace["name"] == "published"]
     assert (mark["x"], mark["y"], mark["marker"]["symbol"]) == ([0.74], ["From scratch"], "diamond-open")
-    assert mark["text"] == ["published 74.0 %"]
-    assert "validation, at the last epoch" in mark["hovertemplate"]
-    assert alt.endswith("Published: for From scratch 74.0 % (validation, at the last epoch).")
+    assert mark["text"] == ["published 74.0%"]
+    assert "validation, last epoch" in mark["hovertemplate"]
+    assert alt.endswith("Published: for From scratch 74.0% (validation, last epoch).")
 
 
 def test_a_published_range_is_a_thick_line(tmp_path):
@@ -48,7 +51,7 @@ def test_a_published_range_is_a_thick_line(tmp_path):
     chart, alt = drawn(tmp_path)
     (mark,) = [trace for trace in chart["data"] if trace["name"] == "published"]
     assert (mark["x"][0], mark["x"][-1], mark["line"]["width"] > 8) == (0.80, 0.85, True)
-    assert "published 80 to 85 %" in mark["text"] and "80 to 85 %" in alt
+    assert "published 80 to 85%" in mark["text"] and "80 to 85%" in alt
 
 
 def test_only_published_figures_of_the_split_shown_are_marked(tmp_path):
@@ -65,7 +68,7 @@ def test_five_seeds_of_a_recipe_say_their_published_figure_once(tmp_path):
     chart, alt = drawn(tmp_path)
     marks = [trace for trace in chart["data"] if trace["name"] == "published"]
     assert [mark["mode"] for mark in marks] == ["markers+text"] + ["markers"] * 4
-    assert alt.count("74.0 %") == 1
+    assert alt.count("74.0%") == 1
     assert [trace["y"][0] for trace in chart["data"][5:]] == [f"From scratch · seed {seed}" for seed in range(1, 6)]
 
 
@@ -83,6 +86,8 @@ def test_an_accuracy_on_pictures_nobody_counted_has_no_interval(tmp_path):
     chart, alt = drawn(tmp_path)
     assert "error_x" not in chart["data"][0] and chart["data"][0]["x"] == [0.7]
     assert alt.endswith("imported 70.0%.")
+    assert chart["layout"]["title"]["text"] == "Validation accuracy, last epoch"
+    assert not accuracy_chart.has_intervals(comparison.figures(list_runs(tmp_path)), "validation")
 
 
 def ten_classes(**changes):
@@ -169,6 +174,15 @@ def test_imported_runs_are_labelled_and_their_pictures_said_to_be_unknown(tmp_pa
     said = comparison.cautions(list_runs(tmp_path))
     assert said[0].startswith("Imported from a saved history") and said[0].endswith("From a notebook · imported.")
     assert said[1:] == ["No test split, so no test accuracy: Augmented."]
+
+
+def test_of_an_imported_run_whose_owner_named_the_pictures_only_that_word_is_known(tmp_path):
+    dataset = {"id": "my cats", "title": "my cats", "fingerprint": None, "counts": {}}
+    write_photograph_run(tmp_path, dataset=dataset, imported=True, changes={"title": "From a notebook"})
+    assert comparison.cautions(list_runs(tmp_path)) == [
+        "Imported from a saved history, and of its recipe and pictures only what its owner says is known: "
+        "From scratch · From a notebook · imported (on my cats)."
+    ]
 
 
 def test_a_field_younger_than_a_run_is_no_difference(tmp_path):

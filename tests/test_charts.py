@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from math import nan
 
 import pandas as pd
 import pytest
@@ -97,6 +98,19 @@ def test_missing_values_become_gaps_and_the_figure_stays_json():
     drawn = figure(history=history, smoothing=0.3)
     json.dumps(drawn, allow_nan=False)
     assert of_the_run(drawn)[0]["y"] == [0.5, None, 0.65]
+
+
+def test_an_accuracy_axis_without_a_number_ends_at_one():
+    empty = pd.DataFrame({"epoch": [1], "accuracy": [nan], "val_accuracy": [nan], "loss": [0.5], "val_loss": [0.6]})
+    assert figure(history=empty)["layout"]["yaxis"]["range"] == [0, 1]
+    assert "range" not in figure(history=empty, metric="loss")["layout"]["yaxis"]
+    assert "range" not in figure()["layout"]["yaxis"]
+
+
+def test_the_plot_keeps_its_height_below_a_long_legend():
+    one, eight = ([charts.Series(f"From scratch · a-recipe · seed {n}", "scratch", HISTORY) for n in range(count)]
+                  for count in (1, 8))  # fmt: skip
+    assert charts.curves(one)["layout"]["height"] == 460 < charts.curves(eight)["layout"]["height"] < 700
 
 
 def test_plotly_accepts_the_figures(tmp_path):
@@ -217,6 +231,20 @@ def test_labels_of_equal_runs_still_differ(tmp_path):
     two = write_run(tmp_path, run_id="20260101T000000Z-doodle-features-bbbb")
     labels = comparison.run_labels(list_runs(tmp_path))
     assert labels == {one: "Features · aaaa", two: "Features · bbbb"}
+
+
+def test_labels_that_read_the_same_differ_in_the_end(tmp_path):
+    unknown = {"id": "not known", "title": "not known", "fingerprint": None, "counts": {}}
+    for title, end in (("foo", "1-same"), ("foo", "2-same"), ("foo\n bar", "3-same"), ("foo bar", "4-same")):
+        write_run(tmp_path, run_id=f"20260101T000000Z-a-{end}", dataset=unknown, imported=True,
+                  changes={"title": title})  # fmt: skip
+    runs = list_runs(tmp_path)
+    # As a title may hold the separator itself: strategy "Features" and "foo" beside "Features · foo".
+    runs.append(replace(runs[0], id="x-same", info={
+        **runs[0].info, "recipe": {**runs[0].recipe, "strategy": "not known", "title": "Features · foo"}}))  # fmt: skip
+    labels = comparison.run_labels(runs)
+    assert len(set(labels.values())) == len(labels) == 5
+    assert len({" ".join(label.split()) for label in labels.values()}) == 5
 
 
 def test_a_run_like_a_reference_run_is_told_from_it_by_that(tmp_path):

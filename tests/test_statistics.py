@@ -70,10 +70,16 @@ def test_seed_summary_of_three_uses_t_of_two_degrees():
     assert (summary.low, summary.high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
 
 
+def test_one_more_value_after_three_has_the_prediction_interval():
+    # 4.302653 * sqrt(1 + 1/3) = 4.968276, twice the interval of the mean
+    summary = seed_summary([1, 2, 3])
+    assert (summary.one_low, summary.one_high) == pytest.approx((2 - 4.968276, 2 + 4.968276), abs=1e-6)
+
+
 def test_seed_summary_of_two_gives_no_interval():
     summary = seed_summary([0.8, 0.9])
     assert summary.deviation == pytest.approx(0.0707107, abs=1e-6)
-    assert summary.low is None and summary.high is None
+    assert {summary.low, summary.high, summary.one_low, summary.one_high} == {None}
 
 
 def test_seed_summary_of_one_gives_its_value_alone():
