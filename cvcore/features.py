@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from cvcore import devices
+from cvcore.datasets import pixel_cache
 from cvcore.datasets.cache import writing
 from cvcore.files import replace_file
 from cvcore.fitting import predicting
@@ -33,7 +35,10 @@ def feature_key(network: Network, weights_sha256: str, fingerprint: str, split: 
         "weights": weights_sha256,
         "keras": keras.__version__,
         "backend": keras.config.backend(),
+        # What is as it was when there was no other is left out, so that features stored then are still found.
         **({} if keras.config.dtype_policy().name == "float32" else {"precision": keras.config.dtype_policy().name}),
+        **({} if pixel_cache.VERSION == 1 else {"pixels": pixel_cache.VERSION}),
+        **({"device": "GPU"} if devices.gpus() else {}),  # which multiplies with fewer bits (TF32)
         **recipe.model_dump(
             include={"image_size", "interpolation", "antialias", "base", "alpha", "preprocessing", "pooling"}
         ),
