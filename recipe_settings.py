@@ -139,7 +139,7 @@ def _rate_over_time(recipe: Recipe) -> dict[str, Any]:
         st.caption(told[values["learning_rate_schedule"]])
     values["reduce_lr_patience"] = _number_or_none(
         recipe, "reduce_lr_patience", "Reduce on plateau, patience", "never reduces",
-        "Lower the rate after this many epochs without a better figure; empty never does.",
+        "Lower the rate after this many epochs without a better figure, better by 0.0001 at least; empty never does.",
     )  # fmt: skip
     if values["reduce_lr_patience"] is not None:
         factor = st.number_input(

@@ -53,7 +53,7 @@ class BaseWeights:
 def find_weights(
     recipe: Recipe, seed: int, file: Path | None = None, known: dict[str, Any] | None = None
 ) -> BaseWeights:
-    """Find the weights of a recipe's base.
+    """Find the weights of a recipe's base; of a run that has begun, the same again.
 
     Looks, in this order, at the file given, the file this run used before (kept in the cache by its hash), the
     bundled file, the folder CVCORE_WEIGHTS, and Keras' own download with its own hash check.
@@ -65,8 +65,19 @@ def find_weights(
         known: `BaseWeights.summary()` of an earlier attempt, or None.
 
     Raises:
-        WeightsNotFound: one sentence says which file, how large, and where to put it.
+        WeightsNotFound: one sentence says which file, how large, and where to put it; or that it is not `known`.
     """
+    found = _found(recipe, seed, file, known)
+    if known and found.sha256 != known["sha256"]:
+        raise WeightsNotFound(
+            f"the weights file {found.name} found here is not the {known['name']} that this run began with (its "
+            f"SHA-256 begins {found.sha256[:12]}, that one's {known['sha256'][:12]}); put that one back in its place, "
+            "or start a new run"
+        )
+    return found
+
+
+def _found(recipe: Recipe, seed: int, file: Path | None, known: dict[str, Any] | None) -> BaseWeights:
     base = BASES[str(recipe.base)]
     if recipe.weights == "random":
         return BaseWeights(None, "random", f"random-{seed}", "random")

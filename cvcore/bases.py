@@ -54,6 +54,11 @@ _MOBILENET_MEGABYTES = {0.35: 2.0, 0.5: 3.2, 0.75: 5.9, 1.0: 9.4, 1.3: 15.4, 1.4
 MOBILENET_ALPHAS = tuple(_MOBILENET_MEGABYTES)
 
 
+def pixels_become(preprocessing: str, base: str | None) -> str:
+    """Return what a recipe's `preprocessing` does to pixels: itself, or what `base` stands for with this base."""
+    return BASES[base].preprocessing if base in BASES and preprocessing == "base" else preprocessing
+
+
 def weights_megabytes(base: str, alpha: float = 1.0) -> float:
     """Return the size of a base's published weights file in MB (10^6 bytes).
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from cvcore import devices
 from cvcore.augmentation import AugmentationPolicy
-from cvcore.bases import BASES
+from cvcore.bases import BASES, pixels_become
 from cvcore.datasets import DOWNLOADS, LAYOUTS
 from cvcore.errors import InvalidRecipe
 from cvcore.new_run import check_continues
@@ -84,8 +84,11 @@ def schedules() -> dict[str | None, str]:
 
 def preprocessings_for_test(recipe: Recipe) -> list[str | None]:
     """List what test pictures can become instead of what training pictures become; None, the same, comes first."""
-    other = [kind for kind in get_args(Preprocessing) if kind not in ("mean_image", recipe.preprocessing)]
-    return [None, *other] if recipe.base else [None]
+    if not recipe.base:
+        return [None]
+    trained = pixels_become(recipe.preprocessing, recipe.base)
+    others = [kind for kind in get_args(Preprocessing) if kind != "mean_image"]
+    return [None, *(kind for kind in others if pixels_become(kind, recipe.base) != trained)]
 
 
 def bases_for(recipe: Recipe) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cvcore.augmentation import AugmentationPolicy
-from cvcore.bases import BASES
+from cvcore.bases import BASES, pixels_become
 from cvcore.code_parts import literal
 from cvcore.recipe import Recipe
 from cvcore.strategies import Phase
@@ -50,7 +50,7 @@ class NetworkCode:
         self.policies = [policy for place, policy in enumerate(policies) if policy and policy not in policies[:place]]
         own = [*self.convolutions(), *self.head_layers()]
         self.draws = bool(self.policies) or any("Dropout" in layer for layer in own)
-        self.other_test = tests and recipe.test_preprocessing is not None
+        self.other_test = tests and recipe.tests_other_pixels
         pixels = self.preprocessing(recipe.preprocessing)
         if self.other_test:
             pixels = [*pixels, *self.preprocessing(str(recipe.test_preprocessing))]
@@ -65,8 +65,7 @@ class NetworkCode:
 
     def preprocessing(self, how: str) -> list[str]:
         """Name the layers of a recipe's `preprocessing` or `test_preprocessing`."""
-        base = BASES[self.recipe.base] if self.recipe.base else None
-        how = base.preprocessing if base and how == "base" else how
+        how = pixels_become(how, self.recipe.base)
         options = f'name="preprocessing"{self.exact}'
         rescale = f"layers.Rescaling(1 / 255, {options})"
         normalize = 'layers.Normalization((1, 2, 3), mean_image, np.ones_like(mean_image), name="mean_image"'

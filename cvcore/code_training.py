@@ -36,12 +36,14 @@ def training(network: NetworkCode, place: int, splits: list[str]) -> str:
     steps = recipe.steps_per_epoch
     lines.append(f"batches = Stream({batches}, steps={steps})" if steps else f"batches = Batches({batches})")
     evaluated = f"validation_{kind}, validation_labels"
-    if recipe.validation_steps:
-        lines += [
-            f"# {recipe.validation_steps} batches of validation pictures, drawn once, stand for all while training.",
-            "drawn = np.random.default_rng(epoch_seed(0, 0)).permutation(len(validation_labels))",
-            f"seen = np.sort(drawn[: {recipe.validation_steps} * {recipe.batch_size}])",
-        ]
+    whole = network.recipe
+    if whole.validation_steps:
+        if not place:
+            lines += [
+                f"# {whole.validation_steps} batches of validation pictures, drawn once, stand for all while training.",
+                "drawn = np.random.default_rng(epoch_seed(0, 0)).permutation(len(validation_labels))",
+                f"seen = np.sort(drawn[: {whole.validation_steps} * {whole.batch_size}])",
+            ]
         evaluated = f"validation_{kind}[seen], validation_labels[seen]"
     return "\n".join(
         [

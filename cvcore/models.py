@@ -13,7 +13,7 @@ from keras import layers
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.augmentation_layer import Augmentation
 from cvcore.base_weights import BaseWeights, load_base
-from cvcore.bases import BASES
+from cvcore.bases import pixels_become
 from cvcore.errors import InvalidRecipe
 from cvcore.recipe import Preprocessing, Recipe, make_recipe
 
@@ -48,9 +48,14 @@ class Network:
     mean: np.ndarray | None = None
 
     def model(self, augmentation: AugmentationPolicy | None = None) -> keras.Model:
-        """Assemble pixels (n, image_size, image_size, channels), float32 0..255, to probabilities."""
+        """Assemble pixels (n, image_size, image_size, channels), float32 0..255, to probabilities.
+
+        A policy that changes nothing adds no layer: each layer's place decides what its randomness is drawn from.
+        """
         inputs = keras.Input(_input_shape(self.recipe), name="image")
-        x = Augmentation(augmentation, name="augmentation")(inputs) if augmentation else inputs
+        x = inputs
+        if augmentation and not augmentation.is_identity:
+            x = Augmentation(augmentation, name="augmentation")(inputs)
         return keras.Model(inputs, self._through(self.head, self._through(self.body, x)), name="fourways")
 
     @cached_property
@@ -190,7 +195,7 @@ def _input_shape(recipe: Recipe) -> tuple[int, int, int]:
 
 # Preprocessing computes in float32 whatever the dtype policy: bfloat16 would round pixels.
 def _preprocessing(recipe: Recipe, mean: np.ndarray | None = None) -> list[layers.Layer]:
-    how = BASES[str(recipe.base)].preprocessing if recipe.preprocessing == "base" else recipe.preprocessing
+    how = pixels_become(recipe.preprocessing, recipe.base)
     if how == "caffe":
         return [CaffePreprocessing(name="preprocessing", dtype="float32")]
     if how == "tf":

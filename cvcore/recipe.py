@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cvcore.augmentation import AugmentationPolicy
-from cvcore.bases import BASES, MOBILENET_ALPHAS
+from cvcore.bases import BASES, MOBILENET_ALPHAS, pixels_become
 from cvcore.errors import InvalidRecipe
 from cvcore.schedules import SCHEDULES
 
@@ -34,7 +35,7 @@ class Recipe(BaseModel):
         source: where its configuration comes from.
         image_size: side in pixels to which pictures are resized, the aspect ratio not kept, 16 to 1024.
         interpolation: `bilinear` (textbook, second edition) or `nearest` (first edition).
-        antialias: average over all source pixels when shrinking (Pillow's way); Keras' loaders do not.
+        antialias: average over all source pixels when shrinking (Pillow's way, bilinear only); Keras' loaders do not.
         color_mode: `rgb`, or `grayscale` (one channel; convnets only).
         filters: filters of each 3x3 convolution, ReLU, no padding, of a convnet trained from scratch.
         pools: how many of the first convolutions are followed by 2x2 max pooling; None means all.
@@ -45,7 +46,7 @@ class Recipe(BaseModel):
         preprocessing: pixels 0..255 become: `rescale` 0..1, `mean_image` 0..1 minus the mean picture of the training
             and validation splits (convnets only), `base` what the base was trained on, `none` as they are.
         test_preprocessing: a teaching switch: test pictures become this instead; None, as it should be, treats them
-            like the training pictures.
+            like the training pictures. What comes to the same pixels is as None: see `tests_other_pixels`.
         pooling: how feature maps become a vector: `flatten`, or `average` (global average pooling).
         dropout: dropout rate right after that, 0 to 0.9.
         dense: units of each hidden dense layer.
@@ -60,7 +61,7 @@ class Recipe(BaseModel):
         learning_rate_decay: each step's rate is learning_rate / (1 + learning_rate_decay x steps so far), 0 to 1.
         learning_rate_schedule: name of a schedule in `cvcore.schedules` that sets the rate of each epoch, or None.
         reduce_lr_patience: epochs without a better `reduce_lr_monitor` after which the rate is multiplied by
-            `reduce_lr_factor`, and again; None never does.
+            `reduce_lr_factor`, and again; better by less than 0.0001 is no better, as Keras counts; None never does.
         reduce_lr_factor: above 0 and below 1.
         reduce_lr_monitor: as `early_stopping_monitor`.
         momentum: SGD only, 0 to 1.
@@ -69,7 +70,8 @@ class Recipe(BaseModel):
         epochs: at least 1; each passes over the training pictures once, or takes `steps_per_epoch` steps.
         steps_per_epoch: steps an epoch, over pictures in passes that go on from epoch to epoch; None for one pass.
         validation_steps: only this many batches of `batch_size` validation pictures, drawn once by the seed, give
-            val_loss and val_accuracy in training; None takes all of them.
+            val_loss and val_accuracy in training; None takes all of them. A finetune recipe's own decides for all
+            of its run, not that of the recipe it starts from.
         early_stopping_patience: epochs without a better `early_stopping_monitor` after which to stop; None never.
         early_stopping_monitor: `val_loss`, `val_accuracy`, `loss` or `accuracy`.
         csv_logger: keep Keras' CSVLogger file of each phase in the run directory.
@@ -160,6 +162,8 @@ class Recipe(BaseModel):
             smallest = BASES[self.base].min_image_size
             _rule(self.image_size >= smallest, f"image_size must be at least {smallest} for {self.base}; "
                   f"received {self.image_size}")  # fmt: skip
+        _rule(not self.antialias or self.interpolation == "bilinear", "antialias averages over pixels: it needs "
+              "interpolation 'bilinear'; received 'nearest'")  # fmt: skip
         schedules = list(SCHEDULES)
         _rule(self.learning_rate_schedule in (None, *schedules), f"learning_rate_schedule must be one of {schedules} "
               f"or left out; received {self.learning_rate_schedule!r}")  # fmt: skip
@@ -185,6 +189,11 @@ class Recipe(BaseModel):
             _rule(self.starts_from is None, f"starts_from is for finetune recipes; this one is {self.strategy}")
             _rule(self.unfreeze_from is None, f"unfreeze_from is for finetune recipes; this one is {self.strategy}")
         return self
+
+    @property
+    def tests_other_pixels(self) -> bool:
+        """Whether the test pictures' pixels are preprocessed otherwise than those of the training pictures."""
+        return other_test_pixels(self.model_dump(include={"preprocessing", "test_preprocessing", "base"}))
 
     def with_changes(self, **changes: Any) -> Recipe:
         """Return a validated copy with some fields changed.
@@ -226,6 +235,18 @@ class Recipe(BaseModel):
         values = {**self.model_dump(), "strategy": "finetune", "cached": False, "augmentation": None,
                   "starts_from": self.model_dump(), "unfreeze_from": BASES[str(self.base)].unfreeze_from}  # fmt: skip
         return make_recipe(**{**values, **changes})
+
+
+def other_test_pixels(fields: Mapping[str, Any]) -> bool:
+    """Say of a recipe's fields, as run.json has them, what `Recipe.tests_other_pixels` says.
+
+    Args:
+        fields: of these preprocessing, test_preprocessing and base are read; any may be missing.
+    """
+    trained, tested = fields.get("preprocessing", "rescale"), fields.get("test_preprocessing")
+    return tested is not None and pixels_become(tested, fields.get("base")) != pixels_become(
+        trained, fields.get("base")
+    )
 
 
 def make_recipe(**values: Any) -> Recipe:

@@ -129,7 +129,10 @@ class Session:
             load_checkpoint(network, load_run(source, self.path.parent))
             return network
         if self.recipe.base:
-            self.weights = find_weights(self.recipe, self.seed, weights_file, self.info.get("weights"))
+            known = self.info.get("weights")
+            if known and known["origin"] != "file" and not self.state.rows:
+                known = None  # nothing has been trained on them yet: they may have been the wrong ones
+            self.weights = find_weights(self.recipe, self.seed, weights_file, known)
             self.writer.update(weights=self.weights.summary())
         return build(self.recipe, classes, self.seed, self.weights, mean)
 
@@ -143,7 +146,9 @@ class Session:
             inputs, labels = data.inputs("train", network, phase.on_features)
             batches = TrainingBatches(inputs, labels, recipe.batch_size, self.seed, recipe.steps_per_epoch)
             inputs, labels = data.inputs("validation", network, phase.on_features)
-            rows = validation_rows(len(labels), recipe.batch_size, recipe.validation_steps, self.seed)
+            # The whole run's recipe, not the phase's: the best epoch is chosen among the epochs of all phases.
+            whole = self.recipe
+            rows = validation_rows(len(labels), whole.batch_size, whole.validation_steps, self.seed)
             fit(model, self, phase, batches, EvaluationBatches(inputs, labels, rows=rows), changing)
         assign(changing, state.phase_best)
         state.begin_phase(index + 1)
@@ -157,7 +162,7 @@ class Session:
         on_features = all(phase.on_features for phase in self.phases)
         model = predicting(network.head_model() if on_features else network.model())
         parts: list[tuple[str, list[str], np.ndarray, np.ndarray]] = []
-        otherwise = self.recipe.test_preprocessing
+        otherwise = self.recipe.test_preprocessing if self.recipe.tests_other_pixels else None
         tested = network.preprocessed(otherwise) if otherwise else network
         for split, seen in (("validation", network), ("test", tested)):
             if paths := data.paths(split):

@@ -80,6 +80,7 @@ def test_the_switch_offers_only_what_a_recipe_takes_and_its_own_setting(name):
     assert (len(offered) > 1) == (recipe.base is not None)
     for kind in offered:
         assert choices.with_choices(recipe, test_preprocessing=kind).test_preprocessing == kind
+        assert kind is None or recipe.with_changes(test_preprocessing=kind).tests_other_pixels
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from tiny_lessons import tiny_augmented, tiny_features, tiny_finetune, tiny_scratch
 
 from cvcore import base_weights, devices
+from cvcore.augmentation import AugmentationPolicy
 from cvcore.augmentation_layer import Augmentation
 from cvcore.base_weights import BUNDLED, BaseWeights, find_weights, load_base
 from cvcore.bases import BASES
@@ -211,7 +212,8 @@ def test_mixed_precision_computes_pixels_and_the_prediction_in_float32():
 def test_augmentation_comes_before_preprocessing_and_only_where_it_is_asked_for():
     network = build(tiny_augmented, 2)
     assert isinstance(network.model(tiny_augmented.augmentation).layers[1], Augmentation)
-    assert not any(isinstance(layer, Augmentation) for layer in network.model().layers)
+    for policy in (None, AugmentationPolicy(fill_mode="wrap")):  # this one changes nothing
+        assert not any(isinstance(layer, Augmentation) for layer in network.model(policy).layers)
 
 
 def test_fine_tuning_leaves_the_batch_statistics_and_what_is_below_alone():
@@ -286,6 +288,22 @@ def test_weights_file_that_was_given_is_kept_by_its_hash(tmp_path, monkeypatch):
         WeightsNotFound, match=r"used the weights file mine\.weights\.h5, which is no longer in the cache"
     ):
         find_weights(tiny_features, 0, None, first.summary())
+
+
+def test_a_run_that_has_begun_takes_no_other_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVCORE_CACHE", str(tmp_path / "cache"))
+    mine = tmp_path / "mine.weights.h5"
+    mine.write_bytes(b"weights")
+    bundled, given = find_weights(tiny_features, 0).summary(), find_weights(tiny_features, 0, mine).summary()
+    assert find_weights(tiny_features, 0, None, bundled).summary() == bundled
+    monkeypatch.setattr(base_weights, "BUNDLED", mine)
+    with pytest.raises(WeightsNotFound) as caught:
+        find_weights(tiny_features, 0, None, bundled)
+    assert str(caught.value) == (
+        f"the weights file mine.weights.h5 found here is not the {BUNDLED.name} that this run began with (its SHA-256 "
+        f"begins {given['sha256'][:12]}, that one's {bundled['sha256'][:12]}); put that one back in its place, or "
+        "start a new run"
+    )
 
 
 def test_weights_are_looked_for_in_their_folder_first(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES
 from cvcore.errors import InvalidRecipe
 from cvcore.published import RECIPES, get_recipe
-from cvcore.recipe import SHARED_WITH_START, STRATEGIES, Recipe, make_recipe
+from cvcore.recipe import SHARED_WITH_START, STRATEGIES, Recipe, make_recipe, other_test_pixels
 from cvcore.run_writer import create_run
 
 ANY = {
@@ -42,6 +42,8 @@ ANY = {
          "interpolation must be one of 'bilinear' or 'nearest'; received 'cubic'"),
         ("scratch", {"strategy": "magic"},
          "strategy must be one of 'scratch', 'augmented', 'features' or 'finetune'; received 'magic'"),
+        ("scratch", {"interpolation": "nearest", "antialias": True},
+         "antialias averages over pixels: it needs interpolation 'bilinear'; received 'nearest'"),
         ("scratch", {"nesterov": "perhaps"}, "nesterov must be true or false; received 'perhaps'"),
         ("scratch", {"early_stopping_patience": 0}, "early_stopping_patience must be at least 1; received 0"),
         ("scratch", {"filters": 3}, "filters must be a list; received 3"),
@@ -133,11 +135,12 @@ def test_then_of_a_recipe_without_a_base_is_refused_in_a_sentence():
         tiny_scratch.then(id="x")
 
 
-@pytest.mark.parametrize("name", [name for name in SHARED_WITH_START if name not in ("base", "alpha")])
+@pytest.mark.parametrize("name", [name for name in SHARED_WITH_START if name not in ("base", "alpha", "color_mode")])
 def test_what_a_finetune_recipe_shares_with_its_start_changes_in_both(name):
     other = {"dataset": "mine", "image_size": 64, "interpolation": "nearest", "antialias": True, "weights": "random",
              "preprocessing": "none", "pooling": "flatten", "dense": (5,), "dense_activation": "linear", "dropout": 0.4,
-             "dense_dropout": 0.4}  # fmt: skip
+             "dense_dropout": 0.4, "dense_batch_norm": True, "classifier_activation": "softmax",
+             "mixed_precision": True}  # fmt: skip
     changed = tiny_finetune.with_changes(**{name: other[name]})
     assert getattr(changed, name) == getattr(changed.starts_from, name) == other[name]
 
@@ -176,6 +179,20 @@ def test_mobilenet_features_is_what_the_lesson_says():
     recipe = get_recipe("mobilenet-features")
     assert (recipe.base, recipe.alpha, recipe.image_size, recipe.pooling) == ("MobileNetV2", 0.35, 224, "average")
     assert (recipe.dropout, recipe.dense, recipe.optimizer, recipe.learning_rate) == (0.5, (), "adam", 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("base", "trained", "tested", "others"),
+    [
+        ("VGG16", "none", "base", True), ("VGG16", "base", "base", False), ("VGG16", "base", None, False),
+        ("doodle-base", "base", "rescale", False), ("doodle-base", "rescale", "base", False),
+        ("EfficientNetV2B0", "none", "base", False), ("EfficientNetV2B0", "rescale", "base", True),
+    ],
+)  # fmt: skip
+def test_other_pixels_are_those_that_come_out_otherwise(base, trained, tested, others):
+    recipe = tiny_features.with_changes(base=base, preprocessing=trained, test_preprocessing=tested)
+    assert recipe.tests_other_pixels is other_test_pixels(recipe.model_dump(mode="json")) is others
+    assert not other_test_pixels({})
 
 
 def test_unknown_recipe_name_lists_those_there_are():

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from tiny_lessons import tiny_features, tiny_features_softmax, tiny_finetune, tiny_greys, tiny_scratch
 
-from cvcore import api
+from cvcore import api, base_weights, devices
 from cvcore.base_weights import find_weights
 from cvcore.batches import validation_rows
-from cvcore.datasets import pixels
+from cvcore.datasets import pixel_cache, pixels
 from cvcore.evaluation import cross_entropy
 from cvcore.features import feature_key
 from cvcore.models import build
-from cvcore.run_directory import load_run
+from cvcore.run_directory import list_runs, load_run, request_stop
 
 
 def probabilities(run, split):
@@ -46,6 +46,20 @@ def test_part_of_the_validation_pictures_gives_the_figures_and_all_are_predicted
     assert run.metrics["val_loss"] == pytest.approx(cross_entropy(found[rows], labels[rows]), abs=1e-4)
     assert run.metrics["val_accuracy"] == pytest.approx((found[rows].argmax(axis=1) == labels[rows]).mean(), abs=1e-6)
     assert cross_entropy(found, labels) != pytest.approx(run.metrics["val_loss"], abs=1e-4)
+
+
+def test_both_phases_are_validated_on_the_pictures_that_the_run_itself_says(lessons, tmp_path, monkeypatch):
+    asked = []
+
+    def noted(*options):
+        asked.append(options)
+        return validation_rows(*options)
+
+    monkeypatch.setattr("cvcore.training.validation_rows", noted)
+    recipe = tiny_finetune.with_changes(validation_steps=1, epochs=1, starts_from={"epochs": 1, "batch_size": 9})
+    assert recipe.starts_from.validation_steps is None
+    assert api.train(recipe, lessons.dataset(), runs=tmp_path, seed=4).status == "done"
+    assert asked == [(14, 8, 1, 4)] * 2
 
 
 def test_mean_image_of_a_run_is_that_of_its_training_and_validation_pictures(lessons):
@@ -102,6 +116,36 @@ def test_features_in_another_precision_are_stored_apart():
         assert feature_key(network, "w", "f", "test") != full
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+def test_features_on_a_gpu_or_of_pixels_decoded_otherwise_are_stored_apart(monkeypatch):
+    network = build(tiny_features, 2)
+    monkeypatch.setattr(devices, "gpus", list)
+    keys = [feature_key(network, "w", "f", "test")]
+    with monkeypatch.context() as patch:
+        patch.setattr(pixel_cache, "VERSION", 2)
+        keys.append(feature_key(network, "w", "f", "test"))
+    monkeypatch.setattr(devices, "gpus", lambda: [devices.Gpu("NVIDIA H200")])
+    keys.append(feature_key(network, "w", "f", "test"))
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(("rows", "status"), [(1, "failed"), (0, "done")])
+def test_resumed_run_keeps_its_weights_once_it_has_trained_on_them(rows, status, lessons, tmp_path, monkeypatch):
+    recipe = tiny_features.with_changes(epochs=2)
+
+    def stop_soon(now):
+        if now["phase"] == "head" and (now["epoch"], now["step"]) == (1 + rows, 1):
+            request_stop(list_runs(tmp_path)[0])
+
+    run = api.train(recipe, lessons.dataset(), runs=tmp_path, on_progress=stop_soon)
+    assert run.status == "stopped" and len(run.history()) == rows
+    other = tmp_path / "other.weights.h5"
+    build(tiny_features, 2).base.save_weights(other)
+    monkeypatch.setattr(base_weights, "BUNDLED", other)
+    resumed = api.resume(run)
+    assert resumed.status == status
+    assert ("is not the doodle_base.weights.h5 that this run began with" in str(resumed.info["error"])) == bool(rows)
 
 
 def test_batch_norm_statistics_of_the_head_are_those_of_the_best_epoch(lessons):
