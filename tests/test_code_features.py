@@ -35,6 +35,10 @@ WATCHED = PLAIN.with_changes(
 SCHEDULED = PLAIN.with_changes(
     id="scheduled", learning_rate_schedule="cosine", tensorboard=bool(find_spec("tensorboard"))
 )
+# A layer that draws must have the place that it has in the app.
+UNCHANGING = PLAIN.with_changes(
+    id="unchanging", strategy="augmented", augmentation={"fill_mode": "wrap"}, dropout=0.5, epochs=2
+)
 MIXED = PLAIN.with_changes(
     id="mixed", strategy="augmented", augmentation={"horizontal_flip": True, "rotation": 10}, mixed_precision=True,
 )  # fmt: skip
@@ -44,9 +48,11 @@ NOTE = make_recipe(
     classifier_activation="softmax",
     cached=True, optimizer="adam", batch_size=4, epochs=2, steps_per_epoch=2,
 )  # fmt: skip
-TUNED = NOTE.then(id="tuned", epochs=1, learning_rate=1e-4, test_preprocessing="rescale",
-                  augmentation={"horizontal_flip": True}, steps_per_epoch=4, csv_logger=True)  # fmt: skip
-RECIPES = {recipe.id: recipe for recipe in (PLAIN, GREYS, WATCHED, SCHEDULED, MIXED, NOTE, TUNED)}
+# It says for both phases on which pictures they are validated.
+TUNED = NOTE.then(id="tuned", epochs=1, learning_rate=1e-4, test_preprocessing="rescale", batch_size=3,
+                  validation_steps=1, augmentation={"horizontal_flip": True}, steps_per_epoch=4,
+                  csv_logger=True)  # fmt: skip
+RECIPES = {recipe.id: recipe for recipe in (PLAIN, GREYS, WATCHED, SCHEDULED, UNCHANGING, MIXED, NOTE, TUNED)}
 
 
 def pretended_precision(wanted):
@@ -159,6 +165,14 @@ def test_only_test_pictures_are_preprocessed_otherwise(runs, name, same):
     code, final = (runs[name][1] / "code.py").read_text(), figures(runs[name][1])[1]
     assert ("The source's bug, kept on purpose" in code) != same
     assert (abs(final["test_loss"] - final["val_loss"]) < 1e-4) == same
+
+
+def test_a_script_tells_the_same_pixels_under_two_names_from_other_pixels():
+    info = info_of(NOTE)
+    info["dataset"]["counts"]["test"] = {"cat": 9, "dog": 9}
+    for base, how, other in (("VGG16", "none", True), ("VGG16", "base", False), ("EfficientNetV2B0", "none", False)):
+        info["recipe"] = NOTE.with_changes(base=base, preprocessing=how).model_dump(mode="json")
+        assert ("test_extractor" in standalone_script(info)) == other
 
 
 def test_mixed_precision_is_for_gpus_that_are_good_at_it(runs):
