@@ -190,7 +190,7 @@ def _actions(run: Run, comparable: bool) -> None:
             backends.resume(run.id)
             shell.forget_runs()
             st.rerun()
-        if comparable:
+        if comparable and not run.imported:
             st.page_link(
                 shell.page_path("compare"),
                 label="Compare with the reference runs",

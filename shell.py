@@ -220,8 +220,9 @@ def pick_run(label: str, key: str, among: list[Run]) -> Run | None:
     by_id = {run.id: run for run in among}
     told = st.query_params.get("run")
     if key not in st.session_state or told != st.session_state.get(f"{key}_told"):
-        own = [run.id for run in among if not run.reference]
-        st.session_state[key] = told if told in by_id else (own or list(by_id))[0]
+        # An imported history may be any visitor's; it opens only when it is asked for or nothing else is there.
+        opens = min(among, key=lambda run: (run.imported, run.reference))
+        st.session_state[key] = told if told in by_id else opens.id
     picked = st.selectbox(label, list(by_id), format_func=lambda run_id: _name(by_id[run_id]), key=key)
     if picked != told:
         st.query_params["run"] = picked
@@ -231,6 +232,8 @@ def pick_run(label: str, key: str, among: list[Run]) -> Run | None:
 
 def _name(run: Run) -> str:
     started = str(run.info.get("created", ""))[:16].replace("T", " ")
+    if run.imported:
+        return f"{run.recipe.get('title') or run.recipe.get('id')}, imported, {started} ({run.id[-4:]})"
     return f"{run.recipe.get('id')}, seed {run.seed}, {started} ({run.id[-4:]})"
 
 

@@ -319,7 +319,7 @@ def _is_sound(info: dict[str, Any]) -> bool:
         and isinstance(recipe.get("id"), str)
         and isinstance(recipe.get("strategy"), str)
         and _has_counts(recipe)
-        and _has_counts(recipe.get("starts_from") or {})
+        and (not isinstance(recipe.get("starts_from"), dict) or _has_counts(recipe["starts_from"]))
         and info.get("status") in STATUSES
         and isinstance(info.get("attempt"), int)
         and isinstance(info.get("timings", {}), dict)
@@ -334,10 +334,10 @@ def _all_finite(value: Any) -> bool:
     return isinstance(value, bool) or not isinstance(value, int | float) or _is_number(value)
 
 
-def _has_counts(recipe: Any) -> bool:
+def _has_counts(recipe: dict[str, Any]) -> bool:
     """Say whether the numbers of a recipe that readers count pictures and epochs with are such numbers, or missing."""
     counted = ("batch_size", "epochs", "steps_per_epoch", "validation_steps")
-    return isinstance(recipe, dict) and all(_is_count(recipe.get(name, 1), least=1) for name in counted)
+    return all(_is_count(recipe.get(name, 1), least=1) for name in counted)
 
 
 def _are_counts(counts: Any) -> bool:

@@ -6,7 +6,18 @@ import pytest
 from handmade_runs import DATASET, write_run
 from pages_drawn import draw, sound, words
 
+import shell
+from cvcore.datasets import open_dataset
+
 TINY = {**DATASET, "counts": {"train": {"a": 101, "b": 101}, "validation": {"a": 51, "b": 52}, "test": {"a": 451}}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawings(cache):
+    """The doodle pets, drawn before a page is drawn: on a busy machine they take longer than a page may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVCORE_CACHE", str(cache))
+        open_dataset("doodle-pets")
 
 
 def commands(page):
@@ -42,6 +53,7 @@ def test_the_panel_offers_what_the_callbacks_kept(runs):
 
 def test_the_panel_of_a_run_without_such_files_offers_none(runs):
     page = draw("train", run=write_run(runs, "doodle-scratch"))
+    assert "Compare with the reference runs" in {link.proto.label for link in page.get("page_link")}
     assert not page.get("download_button") and not commands(page)
 
 
@@ -76,4 +88,22 @@ def test_an_imported_run_shows_its_curves_and_neither_resume_nor_export(runs):
     assert "**My history**" in told and "None" not in told
     assert len(page.get("plotly_chart")) == 2
     assert f"resume_{run_id}" not in {button.key for button in page.button}
+    assert "Compare with the reference runs" not in {link.proto.label for link in page.get("page_link")}
     assert not page.get("download_button")
+
+
+def test_train_opens_on_an_imported_run_only_when_nothing_else_is_there(runs):
+    imported = write_run(runs, run_id="z-imported", imported=True, seed=None, created="2026-03-04T05:06:07+00:00")
+    change = json.loads((runs / imported / "run.json").read_text())
+    change["recipe"]["title"] = "A history"
+    (runs / imported / "run.json").write_text(json.dumps(change))
+    page = draw("train")
+    picker = page.selectbox(key="train_run")
+    assert picker.value == imported and picker.options == ["A history, imported, 2026-03-04 05:06 (rted)"]
+    reference = write_run(runs, reference=True, run_id="b-reference")
+    shell.forget_runs()
+    assert draw("train").selectbox(key="train_run").value == reference
+    own = write_run(runs, run_id="a-own")
+    shell.forget_runs()
+    assert draw("train").selectbox(key="train_run").value == own
+    assert draw("train", run=imported).selectbox(key="train_run").value == imported
