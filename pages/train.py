@@ -64,6 +64,7 @@ with shell.error_box(), st.container(border=True):
         problem = problem or str(error)
     with switch:
         recipe_card.mismatch(chosen)
+        recipe_card.changed(chosen, recipe)
     if not row["available"]:
         problem = problem or "These pictures are not on this computer yet: the Dataset page downloads them."
     elif not problem:

@@ -11,6 +11,7 @@ from cvcore.augmentation import AugmentationPolicy
 from cvcore.datasets import SPLITS, open_dataset
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.recipe import STRATEGIES
+from cvcore.reproduction import tight
 from cvcore.run_directory import STOP_FILE, load_run
 
 
@@ -187,15 +188,15 @@ def test_every_recipe_can_be_picked_by_name_and_shows_its_source_and_what_was_pu
         told = words(page)
         assert f"{recipe.source}, `{recipe.id}`" in told
         for figure in PUBLISHED.get(recipe.id, ()):
-            assert f"published] **{figure.text}** (" in told and figure.note in told, recipe.id
+            assert f"published] **{tight(figure.text)}** (" in told and tight(figure.note) in told, recipe.id
         assert ("no published figure: ours" in told) == (recipe.id not in PUBLISHED), recipe.id
         assert not page.button(key="train_launch").disabled, recipe.id
 
 
 def test_a_published_figure_names_its_split_and_epoch(runs):
     told = words(train_page("chollet2-scratch"))
-    assert "**69.5 %** (test accuracy, epoch of the lowest validation loss)" in told
-    assert "**75 % at its peak** (validation accuracy, best of all epochs)" in told
+    assert "**69.5%** (test accuracy, lowest validation loss)" in told
+    assert "**75% at its peak** (validation accuracy, highest of all epochs)" in told
 
 
 def test_a_recipe_says_how_to_get_the_pictures_it_was_written_for(runs):
@@ -330,7 +331,8 @@ def test_a_recipe_shows_what_its_own_finished_runs_measured_and_a_link_to_compar
     page = train_page("exercise-scratch")
     assert sound(page)
     (line,) = [text for text in words(page).splitlines() if text.startswith(":green-badge[ours]")]
-    assert "**70.0 %** (validation accuracy, last epoch)" in line and "**90.0 %** (training accuracy" in line
+    assert "**70.0%** (validation accuracy, last epoch; its interval covers the published)" in line
+    assert "**90.0%** (training accuracy, last epoch; its interval lies below the published)" in line
     assert line.endswith("mean of 3 seeds")
     links = [link.proto.query_string for link in page.get("page_link") if link.proto.label == "Compare"]
     assert all(one in links[0] for one in ids) and changed not in links[0]
@@ -341,5 +343,16 @@ def test_a_recipe_shows_what_its_own_finished_runs_measured_and_a_link_to_compar
 def test_our_test_accuracy_is_said_to_be_the_checkpoint_s_whatever_epoch_the_source_tested(runs):
     write_run(runs, "exercise-mnist", epochs=20, dataset={**DATASET, "id": "mnist", "drawn": False})
     told = words(train_page("exercise-mnist"))
-    assert "**99.14 %** (test accuracy, last epoch)" in told
-    assert ":green-badge[ours] **89.6 %** (test accuracy, epoch of the lowest validation loss), 1 run" in told
+    assert "**99.14%** (test accuracy, last epoch)" in told
+    assert (":green-badge[ours] **89.60%** (test accuracy, lowest validation loss; its interval lies below the "
+            "published), 1 run") in told  # fmt: skip
+
+
+def test_changed_settings_of_a_published_recipe_are_listed_and_those_of_ours_are_not(runs):
+    not_held = "This run will not be held against the published figures."
+    page = train_page("exercise-scratch")
+    assert not_held not in words(page)
+    page.number_input(key="train_epochs_exercise-scratch").set_value(12).run()
+    assert f"Not as published: epochs 12 instead of 30. {not_held}" in words(page)
+    pick(page, "doodle-scratch").number_input(key="train_epochs_doodle-scratch").set_value(3).run()
+    assert sound(page) and not_held not in words(page)
