@@ -1,5 +1,6 @@
 import streamlit as st
 
+import dataset_panels
 import recipe_card
 import recipe_settings
 import run_panel
@@ -68,13 +69,13 @@ with shell.error_box(), st.container(border=True):
     if not row["available"]:
         problem = problem or "These pictures are not on this computer yet: the Dataset page downloads them."
     elif not problem:
-        dataset = shell.dataset(row["source"])
+        dataset = dataset_panels.opened(row)
         earlier = {run.id: run for run in choices.runs_to_continue(chosen, shell.runs(), dataset.fingerprint)}
         if earlier:
             source = source_column.selectbox(
-                "Continue from", [None, *earlier], key="train_source",
+                "Continue from", ["", *earlier], key="train_source",  # "", as None could be cleared
                 format_func=lambda name: name or "its own head, trained first",
-            )  # fmt: skip
+            ) or None  # fmt: skip
         counts = {split: len(dataset.split(split)) for split in ("train", "validation", "test")}
         kind = "GPU" if choices.gpu() else "CPU"
         expected = estimate(chosen, counts, shell.runs(), kind=kind, continues=source is not None)

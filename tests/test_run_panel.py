@@ -107,3 +107,18 @@ def test_train_opens_on_an_imported_run_only_when_nothing_else_is_there(runs):
     shell.forget_runs()
     assert draw("train").selectbox(key="train_run").value == own
     assert draw("train", run=imported).selectbox(key="train_run").value == imported
+
+
+def test_a_finetune_recipe_continues_a_run_or_trains_its_own_head(runs, monkeypatch):
+    launched = []
+    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(kwargs) or "no-such-run")
+    dataset = {**DATASET, "fingerprint": open_dataset("doodle-pets").fingerprint}
+    head = write_run(runs, "doodle-features", dataset=dataset)
+    (runs / head / "model.keras").touch()
+    page = draw("train")
+    page.segmented_control(key="train_strategy").set_value("finetune").run()
+    assert page.selectbox(key="train_source").options == ["its own head, trained first", head]
+    page.button(key="train_launch").click().run()
+    page.selectbox(key="train_source").set_value(head).run()
+    page.button(key="train_launch").click().run()
+    assert launched == [{"from_run": None}, {"from_run": head}]
