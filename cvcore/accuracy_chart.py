@@ -48,7 +48,8 @@ def has_intervals(rows: Sequence[dict[str, Any]], split: str) -> bool:
 
 
 def _beside(intervals: bool, published: bool) -> str:
-    parts = ["each run's own 95% interval"] * intervals + ["published figures"] * published
+    """A second line of the title, short enough for a phone."""
+    parts = ["own 95% intervals"] * intervals + ["published figures"] * published
     return f"with {' and '.join(parts)}" if parts else ""
 
 

@@ -36,7 +36,7 @@ _LEGEND = {
 }
 
 
-_ROW, _ENTRY, _LETTER, _WIDTH = 19, 48, 6.5, 460  # px: a legend's row, an entry without its text, a letter, a page
+_ROW, _ENTRY, _LETTER, _WIDTH = 19, 48, 6.5, 240  # px: a legend's row, an entry without its text, a letter, a phone
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def test_runs_without_a_test_split_are_shown_by_their_last_validation_accuracy_a
     assert dot["error_x"]["array"] == [pytest.approx(0.7691 - 0.743, abs=5e-5)]
     assert "743" not in dot["hovertemplate"] and "1,000 validation pictures" in dot["hovertemplate"]
     assert chart["layout"]["title"]["text"] == (
-        "Validation accuracy, last epoch<br>with each run's own 95% interval and published figures"
+        "Validation accuracy, last epoch<br>with own 95% intervals and published figures"
     )
     assert "95% interval of this run alone: 71.5% to 76.9%" in dot["hovertemplate"]
     assert alt.startswith("Validation accuracy, last epoch, highest first: From scratch 74.3% (95% interval 71.5%")
