@@ -7,12 +7,15 @@ class names) enters the script as literals only, never in a comment.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from cvcore import code_layers, code_parts
 from cvcore.code_network import NetworkCode
 from cvcore.code_parts import literal
 from cvcore.code_training import compiled, schedule_sources, training
+from cvcore.datasets.digits import VALIDATION_SPLIT
+from cvcore.datasets.downloads import DOWNLOADS
 from cvcore.datasets.pictures import SUFFIXES
 from cvcore.datasets.splits import HELD_OUT, VALIDATION_OF_TRAIN
 from cvcore.recipe import Recipe, make_recipe
@@ -32,7 +35,7 @@ def standalone_script(info: dict[str, Any]) -> str:
         info: a run's run.json: run, recipe, dataset {title, class_names, counts}, seed, from_run.
 
     Returns:
-        Python source for Keras, NumPy and Pillow. On the machine of the run it has the run's figures, epoch by epoch.
+        Python source for Keras, NumPy and Pillow. On the processor of the run it has its figures, epoch by epoch.
 
     Raises:
         InvalidRecipe: the recipe in `info` breaks a rule.
@@ -54,6 +57,7 @@ class _Script:
                        if split in counts}  # fmt: skip
         self.network = NetworkCode(self.recipe, self.phases, len(self.classes), bool(self.from_run), "test" in counts)
         self.divided = self._divided()
+        self.digits = self._digits()
         self.split_seed = int(info["dataset"].get("split_seed", 0))
 
     def _divided(self) -> tuple[bool, bool]:
@@ -68,14 +72,22 @@ class _Script:
         all_of_them = "test" in self.counts and held_out(HELD_OUT, "train", "validation", "test")
         return all_of_them, "validation" in self.counts and held_out(VALIDATION_OF_TRAIN, "train", "validation")
 
+    def _digits(self) -> bool:
+        """Say, by the run's classes and counts, whether its pictures may have come in one .npz of digits."""
+        if not set(self.classes) <= set("0123456789") or self.counts.keys() != FOLDER_NAMES.keys():
+            return False
+        train, validation = sum(self.counts["train"]), sum(self.counts["validation"])
+        return train == math.floor((train + validation) * (1.0 - VALIDATION_SPLIT))
+
     def text(self) -> str:
         """Put the parts in the order in which a student reads them."""
         network, streams = self.network, any(phase.recipe.steps_per_epoch for phase in self.phases)
         parts = [
             f"{self.head()}\n\n{self.settings()}",
-            code_parts.pictures(sorted(SUFFIXES), self.recipe),
+            code_parts.pictures(sorted(SUFFIXES), self.recipe, self.digits),
             *([code_parts.DIVIDE.replace("SPLIT_SEED", str(self.split_seed))] if any(self.divided) else []),
-            code_parts.FOLDERS,
+            *([code_parts.DIGITS.substitute(held_out=VALIDATION_SPLIT)] if self.digits else []),
+            code_parts.folders(self.digits),
             self.reading(),
             code_parts.BATCHES,
             *([code_parts.STREAM] if streams else []),
@@ -100,6 +112,10 @@ class _Script:
             layout += "\nIt may hold the folders of the classes alone: they are divided 70/15/15 as the app does."
         if self.divided[1]:
             layout += "\nIt may lack validation: 20 % of train are held out as the app does."
+        if self.digits and self.info["dataset"].get("id") == "mnist":
+            layout += f"\nIt may also be the file mnist.npz, which Keras publishes at\n{DOWNLOADS['mnist'].url}"
+        elif self.digits:
+            layout += "\nIt may also be the .npz of the digits itself."
         usage = " MODEL_FILE" if self.from_run else ""
         if not self.from_run and self.network.base_file():
             usage = f" {self.network.base_file()}"
@@ -146,18 +162,23 @@ class _Script:
                 for split in self.counts}  # fmt: skip
         all_of_them, validation = self.divided
         branches: list[tuple[str, list[str]]] = []
+
+        def lacking(split: str) -> str:
+            return f"not folders.keys() & {{{', '.join(map(literal, FOLDER_NAMES[split]))}}}"
+
+        if self.digits:
+            branches.append(("in_one_file", ["train_files, validation_files, test_files = digits(data)"]))
         if all_of_them:
             names = ", ".join(f"{split}_files" for split in self.counts)
-            branches.append(("train", [f"{names} = divide(find(data), {HELD_OUT}, {HELD_OUT})"]))
+            branches.append((lacking("train"), [f"{names} = divide(find(data), {HELD_OUT}, {HELD_OUT})"]))
         if validation:
             division = f"train_files, validation_files = divide(train_files, {VALIDATION_OF_TRAIN})"
             branches.append(
-                ("validation", [*[line for split, line in find.items() if split != "validation"], division])
+                (lacking("validation"), [*[line for split, line in find.items() if split != "validation"], division])
             )
         lines: list[str] = []
-        for split, branch in branches:
-            names = ", ".join(map(literal, FOLDER_NAMES[split]))
-            lines.append(f"{'el' if lines else ''}if not folders.keys() & {{{names}}}:")
+        for condition, branch in branches:
+            lines.append(f"{'el' if lines else ''}if {condition}:")
             lines += [f"    {line}" for line in branch]
         lines += ["else:", *[f"    {line}" for line in find.values()]] if lines else find.values()
         return "\n".join(

@@ -22,7 +22,7 @@ HEAD = Template('''"""Repeat one run of Fourways with Keras, NumPy and Pillow al
     python code.py DATA_FOLDER$usage
 
 $layout
-On the machine of the run the figures are the run's; elsewhere rounding differs, and later epochs drift apart.
+On the processor of the run the figures are the run's; elsewhere, and on a GPU, rounding differs and later epochs drift.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SUFFIXES = $suffixes
 
 def read(path):
     """Read one picture as upright $colours, transparency laid on white, resized: uint8 ($sides)."""
-    with Image.open(path) as opened:
+    with $opening as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I;16"):  # 16 bits a pixel
         image = Image.fromarray(((np.asarray(image).astype("uint32") + 128) // 257).astype("uint8"))
@@ -109,20 +109,33 @@ def resized(image):
 }
 
 
-def pictures(suffixes: list[str], recipe: Recipe) -> str:
-    """Write the functions that find, read and resize pictures as a recipe says."""
+def pictures(suffixes: list[str], recipe: Recipe, digits: bool = False) -> str:
+    """Write the functions that find, read and resize pictures as a recipe says; `digits` may be arrays instead."""
     resize, grey = RESIZE[recipe.interpolation, recipe.antialias], recipe.color_mode == "grayscale"
     if grey:  # Pillow's greys have no axis for their one channel
         lines = [line + "[..., None]" if "return np.asarray(" in line else line for line in resize.splitlines()]
         resize = "\n".join(lines).replace("pixels = np.asarray(image)", "pixels = np.asarray(image)[..., None]")
+    array = "Image.fromarray(path) if isinstance(path, np.ndarray)"
     return PICTURES.substitute(
         suffixes=literal(suffixes),
+        opening=f"({array} else Image.open(path))" if digits else "Image.open(path)",
         colours="greys" if grey else "RGB",
         greys='.convert("L")' if grey else "",
         sides=f"IMAGE_SIZE, IMAGE_SIZE, {1 if grey else 3}",
         resize=resize,
     )
 
+
+DIGITS = Template('''\
+def digits(file):
+    """Divide an .npz of digits as the app does: the last of its training digits are for validation."""
+    with np.load(file) as arrays:
+        train, test = (
+            [(x, CLASS_NAMES.index(str(y))) for x, y in zip(arrays[f"x_{part}"], arrays[f"y_{part}"])]
+            for part in ("train", "test")
+        )
+    kept = math.floor(len(train) * (1.0 - $held_out))
+    return [sorted(part, key=lambda digit: digit[1]) for part in (train[:kept], train[kept:], test)]''')
 
 FOLDERS = '''\
 data = Path(arguments.data_folder)
@@ -137,6 +150,24 @@ def files_of(*names):
         if name in folders:
             return find(folders[name])
     raise SystemExit(f"{data} must hold a folder {names[0]} with one folder a class; it holds {sorted(folders)}")'''
+
+OR_DIGITS = (
+    (
+        "if not data.is_dir():",
+        'in_one_file = data.suffix == ".npz" and data.is_file()\nif not (data.is_dir() or in_one_file):',
+    ),
+    ("must be a folder;", "must be a folder or an .npz of digits;"),
+    ("in data.iterdir()", "in ([] if in_one_file else data.iterdir())"),
+)
+
+
+def folders(digits: bool) -> str:
+    """Write the part that looks into the folder of the pictures, or takes one file of digits."""
+    text = FOLDERS
+    for old, new in OR_DIGITS if digits else ():
+        text = text.replace(old, new)
+    return text
+
 
 DIVIDE = '''\
 def divide(files, *shares):

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import math
 import subprocess
 import sys
 import zipfile
@@ -18,7 +19,7 @@ from cvcore.augmentation import PRESETS, AugmentationPolicy
 from cvcore.base_weights import BUNDLED
 from cvcore.code_export import standalone_script
 from cvcore.code_layers import augmentation_layer
-from cvcore.datasets import doodles, load_picture, open_dataset, resize
+from cvcore.datasets import doodles, load_picture, open_dataset, pixels, resize
 from cvcore.datasets.pictures import grey
 from cvcore.published import RECIPES
 from cvcore.recipe import make_recipe
@@ -285,6 +286,27 @@ def test_script_reads_pictures_bit_for_bit_as_the_app(tmp_path, interpolation, a
         else:
             expected = resize(grey(picture), 37, interpolation, antialias)[..., :1]
         np.testing.assert_array_equal(names["read"](path), expected, path.name)
+
+
+def test_script_of_digits_says_where_their_file_is_and_reads_it_as_the_app(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVCORE_CACHE", str(tmp_path / "cache"))
+    random, arrays = np.random.default_rng(1), {}
+    for part, count in (("train", 100), ("test", 20)):
+        arrays[f"x_{part}"] = random.integers(0, 256, (count, 28, 28)).astype("uint8")
+        arrays[f"y_{part}"] = np.arange(count) * 7 % 10
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    dataset = open_dataset(tmp_path / "mnist.npz")
+    recipe = RECIPES["exercise-mnist"]
+    code = standalone_script({**info_of(recipe), "dataset": dataset.summary()})
+    assert "\nhttps://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz\n" in ast.get_docstring(
+        ast.parse(code)
+    )
+    names = functions_of(code, CLASS_NAMES=list(dataset.class_names), IMAGE_SIZE=28, math=math)
+    for split, digits in zip(("train", "validation", "test"), names["digits"](tmp_path / "mnist.npz"), strict=True):
+        assert [label for _, label in digits] == dataset.labels(split).tolist()
+        expected = pixels(dataset, split, 28, "nearest", False, color_mode="grayscale")
+        np.testing.assert_array_equal([names["read"](digit) for digit, _ in digits], expected)
+    assert "npz" not in standalone_script(info_of(recipe, tuple("0123456789"), train=9, validation=9, test=9))
 
 
 @pytest.mark.parametrize("splits, call", [({"pets": 9}, "divide(find(data), 0.15, 0.15)"),

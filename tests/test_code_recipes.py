@@ -7,7 +7,6 @@ import pytest
 from outside import Outside, check_equal, write_pictures
 
 import cvcore
-from cvcore.datasets import open_dataset
 from cvcore.published import PUBLISHED, RECIPES
 
 # All runs are trained, and repeated, before the first test: a busy machine takes its time over them.
@@ -16,14 +15,14 @@ CONTINUED = ("chollet2-finetune", "lecture-finetune")
 
 
 def write_digits(folder: Path) -> Path:
-    """Write noisy squares as mnist.npz, ten of each digit and one of each to test; return the app's folder of it."""
+    """Write noisy squares as mnist.npz, ten of each digit and one of each to test."""
     arrays = {}
     for part, count in (("train", 100), ("test", 10)):
         labels = np.arange(count) % 10
         noise = np.random.default_rng(count).integers(0, 60, (count, 28, 28))
         arrays |= {f"x_{part}": (noise + 20 * labels[:, None, None]).astype("uint8"), f"y_{part}": labels}
     np.savez(folder / "mnist.npz", **arrays)
-    return open_dataset(folder / "mnist.npz").root
+    return folder / "mnist.npz"
 
 
 def tiny(recipe, **more):
