@@ -77,7 +77,7 @@ def changed(chosen: Recipe, recipe: Recipe) -> None:
 
 def mismatch(recipe: Recipe) -> None:
     """Warn where a recipe tests on other pixels than those it trains on; nothing where it does not."""
-    if recipe.test_preprocessing is None:
+    if not recipe.tests_other_pixels:
         return
     words = (
         f"Tests on pixels preprocessed otherwise (`{recipe.test_preprocessing}`) than those it trains on "

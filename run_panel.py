@@ -8,6 +8,7 @@ import shell
 from cvcore import backends, comparison, run_directory, settings
 from cvcore.comparison import number
 from cvcore.errors import RunDamaged
+from cvcore.recipe import other_test_pixels
 from cvcore.run_directory import RESUMABLE, Run
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _notes(run: Run) -> None:
             "and no model, and it cannot be resumed."
         )
     recipe = run.recipe
-    if recipe.get("test_preprocessing"):
+    if other_test_pixels(recipe):
         st.caption(
             ":orange[:material/warning:] Tested on pixels preprocessed otherwise "
             f"({shell.plain(recipe['test_preprocessing'])}) than those it was trained on "

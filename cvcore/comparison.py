@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
+from cvcore.recipe import other_test_pixels
 from cvcore.statistics import wilson_interval
 
 if TYPE_CHECKING:
@@ -338,7 +339,8 @@ def cautions(runs: Sequence[Run]) -> list[str]:
         names = [labels[run.id] for run in untested]
         sentences.append(f"The test set is used once, at the end, and so not yet by: {', '.join(names)}.")
     for run in runs:
-        if told := run.recipe.get("test_preprocessing"):
+        if other_test_pixels(run.recipe):
+            told = run.recipe["test_preprocessing"]
             sentences.append(f"{labels[run.id]} was tested on pixels preprocessed otherwise ({told}) than those it was "
                              f"trained on ({run.recipe.get('preprocessing')}).")  # fmt: skip
         there, used = sum(_class_counts(run, "validation")), pictures(run, "validation")

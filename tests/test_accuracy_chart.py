@@ -157,7 +157,10 @@ def test_a_run_is_compared_with_recorded_runs_on_its_own_pictures(tmp_path):
 
 def test_cautions_name_other_preprocessing_and_fewer_validation_pictures(tmp_path):
     changes = {"test_preprocessing": "none", "validation_steps": 10, "batch_size": 16}
-    write_photograph_run(tmp_path, tested=True, changes=changes, dataset=photographs("cats-vs-dogs-small"))
+    small = photographs("cats-vs-dogs-small")
+    write_photograph_run(tmp_path, tested=True, changes=changes, dataset=small)
+    same = {"test_preprocessing": "rescale"}
+    write_photograph_run(tmp_path, "exercise-augmented", tested=True, changes=same, dataset=small)
     assert comparison.cautions(list_runs(tmp_path)) == [
         "From scratch was tested on pixels preprocessed otherwise (none) than those it was trained on (rescale).",
         "From scratch: validation accuracy rests on 160 of the 1,000 validation pictures.",

@@ -58,8 +58,8 @@ def test_the_panel_of_a_run_without_such_files_offers_none(runs):
 
 
 def test_the_panel_says_on_how_many_pictures_validation_rests(runs):
-    switched = write_run(runs, "note-features", dataset=TINY)
-    matched = write_run(runs, "note-features-matched", dataset=TINY, changes={"validation_steps": 4})
+    switched, same = write_run(runs, "note-features", dataset=TINY), {"test_preprocessing": "base"}
+    matched = write_run(runs, "note-features-matched", dataset=TINY, changes={"validation_steps": 4, **same})
     told = words(draw("train", run=switched))
     assert "rest on 60 of the 103 validation pictures" in told
     assert "Tested on pixels preprocessed otherwise (base) than those it was trained on (none)" in told
