@@ -202,7 +202,9 @@ def why_not(run: Run, recipe: Recipe, runs: Sequence[Run]) -> str:
         runs: all saved runs: the recipe's other runs and the features run that this one continued are among them.
     """
     reason = _why_not(run, recipe, runs)
-    if not reason and _fingerprint(run) != _counting_pictures(_alike(recipe, [run, *runs])):
+    others = [one for one in runs if one.dataset.get("id") == recipe.dataset and _fingerprint(one) != _fingerprint(run)]
+    # Comparing the recipes of hundreds of runs takes a while, and is needed only where pictures differ at all.
+    if not reason and others and _fingerprint(run) != _counting_pictures(_alike(recipe, [run, *runs])):
         return "it was trained on other pictures of the same name"
     return reason
 
