@@ -99,7 +99,7 @@ def operations(recipe: Recipe, pictures: dict[str, int], continues: bool = False
         a_pass = -(-train // chosen.batch_size)
         a_epoch = chosen.steps_per_epoch or a_pass
         trained = train * a_epoch / a_pass if a_pass else 0
-        validated = validation if chosen.validation_steps is None else chosen.validation_steps * chosen.batch_size
+        validated = validation if recipe.validation_steps is None else recipe.validation_steps * recipe.batch_size
         validated = min(validated, validation)
         steps += epochs * (a_epoch + -(-validated // 64))
         if phase.on_features:

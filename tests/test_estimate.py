@@ -42,6 +42,15 @@ def test_steps_per_epoch_and_validation_steps_count_the_pictures_they_take():
     assert whole == estimate.operations(tiny_scratch, {"train": 18, "validation": 14})
 
 
+def test_a_fine_tuning_run_validates_both_phases_on_the_pictures_it_says_itself():
+    pictures = {"train": 18, "validation": 14}
+    recipe = tiny_finetune.with_changes(validation_steps=1)
+    whole = estimate.operations(recipe, pictures)
+    assert recipe.starts_from.validation_steps is None
+    assert whole == estimate.operations(recipe.with_changes(starts_from={"validation_steps": 1}), pictures)
+    assert whole[0] < estimate.operations(tiny_finetune, pictures)[0]
+
+
 def test_greys_have_one_channel():
     expected = 2 * 9 * 1 * 4 * 30**2 + 2 * 9 * 4 * 8 * 13**2 + 2 * 288 * 8 + 2 * 8
     assert estimate.forward_gflop(tiny_scratch.with_changes(color_mode="grayscale")) * 1e9 == pytest.approx(expected)
