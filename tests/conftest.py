@@ -60,6 +60,14 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def drawings(cache):
+    """The doodle pets, drawn before a page is drawn: on a busy machine they take longer than a page may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVCORE_CACHE", str(cache))
+        open_dataset("doodle-pets")
+
+
 @pytest.fixture
 def runs(tmp_path, monkeypatch, cache):
     folder = tmp_path / "runs"

@@ -12,7 +12,6 @@ from streamlit.testing.v1 import AppTest
 
 from cvcore import api, charts, choices, code_export, comparison, estimate
 from cvcore.cli import main
-from cvcore.datasets import open_dataset
 from cvcore.errors import CvcoreError, InvalidHistory
 from cvcore.imported import import_file, import_history
 from cvcore.published import RECIPES, get_recipe
@@ -156,9 +155,8 @@ def test_a_failed_write_leaves_no_half_of_a_run(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def drawn(runs):
-    """The runs folder, with the drawings made that the Train page opens: longer than a page may take on a busy day."""
-    open_dataset("doodle-pets")
+def drawn(runs, drawings):
+    """The runs folder, with the drawings made that the Train page opens."""
     return runs
 
 

@@ -8,19 +8,13 @@ from handmade_runs import DATASET, write_reference_runs, write_run
 from pages_drawn import draw, living, sound, words
 
 from cvcore.augmentation import AugmentationPolicy
-from cvcore.datasets import SPLITS, open_dataset
+from cvcore.datasets import SPLITS
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.recipe import STRATEGIES
 from cvcore.reproduction import tight
 from cvcore.run_directory import STOP_FILE, load_run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def drawings(cache):
-    """The doodle pets, drawn before a page is drawn: on a busy machine they take longer than a page may."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CVCORE_CACHE", str(cache))
-        open_dataset("doodle-pets")
+pytestmark = pytest.mark.usefixtures("drawings")
 
 
 def test_train_carries_the_policy_of_the_augmentation_page_verbatim_into_the_run(runs, monkeypatch):

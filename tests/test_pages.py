@@ -13,6 +13,7 @@ import shell
 from cvcore.errors import DatasetError
 from cvcore.settings import PROJECT
 
+pytestmark = pytest.mark.usefixtures("drawings")
 PAGES = ("overview", "dataset", "augmentation", "train", "compare")
 
 

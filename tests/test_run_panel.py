@@ -12,12 +12,7 @@ from cvcore.datasets import open_dataset
 TINY = {**DATASET, "counts": {"train": {"a": 101, "b": 101}, "validation": {"a": 51, "b": 52}, "test": {"a": 451}}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def drawings(cache):
-    """The doodle pets, drawn before a page is drawn: on a busy machine they take longer than a page may."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CVCORE_CACHE", str(cache))
-        open_dataset("doodle-pets")
+pytestmark = pytest.mark.usefixtures("drawings")
 
 
 def commands(page):
