@@ -3,7 +3,7 @@
     python code.py DATA_FOLDER
 
 DATA_FOLDER holds train and validation, each with one folder a class.
-On the machine of the run the figures are the run's; elsewhere rounding differs, and later epochs drift apart.
+On the processor of the run the figures are the run's; elsewhere, and on a GPU, rounding differs and later epochs drift.
 """
 
 import argparse
@@ -187,7 +187,7 @@ model.fit(
     batches,
     validation_data=Batches(validation_images, validation_labels, 64),
     epochs=30,
-    callbacks=[EveryEpoch(batches), keep_best],
+    callbacks=[keep_best, EveryEpoch(batches)],
     shuffle=False,
     verbose=0,
 )
