@@ -2,7 +2,7 @@ import streamlit as st
 
 import shell
 from cvcore import diagrams
-from cvcore.comparison import STRATEGY_TITLES, figures, reference_runs
+from cvcore.comparison import STRATEGY_TITLES, figures, opening_runs, reference_runs
 
 shell.navigation()
 
@@ -25,6 +25,7 @@ st.markdown(
     "Coloured parts are trained, grey parts with a padlock are frozen."
 )
 
+rows = {}
 with shell.error_box():
     rows = {row["strategy"]: row for row in figures(reference_runs(shell.runs()))}
 
@@ -63,6 +64,14 @@ with shell.error_box():
             "Training time runs from the run's start to the end of its test"
             + (f"; storing features is part of it ({', '.join(stored)})." if stored else ".")
         )
+    photographs = [run.id for run in opening_runs(shell.runs()) if not run.dataset.get("drawn")]
+    if photographs:
+        st.page_link(
+            shell.page_path("compare"),
+            label="The four ways on real photographs, with the published figures",
+            query_params={"runs": photographs},
+            icon=":material/photo_camera:",
+        )
 
 st.subheader("Next", anchor=False)
 steps = {
@@ -73,5 +82,6 @@ steps = {
 }
 for column, (page, (label, text)) in zip(st.columns(4), steps.items(), strict=True):
     with column:
-        st.page_link(shell.page_path(page), label=f"**{label}**", icon=shell.PAGES[page][1])
+        shown = {"runs": [row["run"] for row in rows.values()]} if page == "compare" and rows else None
+        st.page_link(shell.page_path(page), label=f"**{label}**", icon=shell.PAGES[page][1], query_params=shown)
         st.caption(text)

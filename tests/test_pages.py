@@ -7,6 +7,7 @@ import sys
 import pytest
 from handmade_runs import DATASET, write_damaged_run, write_reference_runs, write_run
 from pages_drawn import as_shown, draw, living, sound, words
+from photograph_runs import write_photograph_run
 from streamlit.testing.v1 import AppTest
 
 import shell
@@ -231,6 +232,19 @@ def test_overview_says_what_storing_features_took_in_each_run(runs):
     said = words(draw("overview"))
     assert "recorded reference runs" in said
     assert "storing features is part of it" in said and "Features 1.5 s, Fine-tuned 0 s" in said
+
+
+def test_overview_leads_to_its_four_runs_and_to_those_on_photographs(runs):
+    references = write_reference_runs(runs)
+    links = {link.proto.label: link.proto.query_string for link in draw("overview").get("page_link")}
+    assert links["**Compare the four**"] == "&".join(f"runs={run_id}" for run_id in references)
+    assert not any("photographs" in label for label in links)
+    recipes = ("exercise-scratch", "mobilenet-features")
+    photographs = [write_photograph_run(runs, name, reference=True) for name in recipes]
+    shell.forget_runs()
+    links = {link.proto.label: link.proto.query_string for link in draw("overview").get("page_link")}
+    (shown,) = (query for label, query in links.items() if "photographs" in label)
+    assert shown == "&".join(f"runs={run_id}" for run_id in photographs)
 
 
 DRAW_ALL = """
