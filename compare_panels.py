@@ -69,7 +69,8 @@ def verdicts(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) ->
         recipe = RECIPES.get(str(run.recipe.get("id")))
         if run.imported:
             reasons.append(
-                f"{labels[run.id]} is held against no published figure: its recipe and pictures are not known."
+                f"{labels[run.id]} is held against no published figure: it is imported, and of its recipe and pictures "
+                "only what its owner says is known."
             )
         elif recipe is None or recipe.id not in PUBLISHED:
             own.append(labels[run.id])

@@ -20,8 +20,8 @@ def draw() -> None:
     """Offer to upload histories; the new runs are then among those that the address names, and so compared."""
     st.markdown(
         "What Keras saved elsewhere: `history.history` as JSON (`json.dump`, or pandas' `to_json`), or a **CSVLogger** "
-        f"file. At most {MAX_BYTES // 10**6} MB each. A file says neither how nor on which pictures it was trained; "
-        "what you leave out stays “not known”."
+        f"file. One over {MAX_BYTES // 10**6} MB is refused, though the box takes more. A file says "
+        "neither how nor on which pictures it was trained; what you leave out stays “not known”."
     )
     number = st.session_state.setdefault("import_uploads", 0)
     files = st.file_uploader(
