@@ -35,3 +35,28 @@ class SupersededAttempt(CvcoreError):
 
 class InvalidHistory(CvcoreError):
     """A history saved elsewhere cannot be taken over."""
+
+
+class NotAllowed(CvcoreError):
+    """Only its owner or a teacher may do this with a run."""
+
+
+class LineFull(CvcoreError):
+    """An owner has as many launches waiting as one may have."""
+
+
+class TooLarge(CvcoreError):
+    """A run would take more memory than there is."""
+
+
+class AlreadyThere(CvcoreError):
+    """The same run is done, training or waiting.
+
+    Attributes:
+        run_id: that run.
+        status: its status.
+    """
+
+    def __init__(self, message: str, run_id: str, status: str) -> None:
+        super().__init__(message)
+        self.run_id, self.status = run_id, status

@@ -1,7 +1,11 @@
-"""Where things are on this machine: four environment variables, defaults beside the project."""
+"""Where things are and who trains: environment variables, defaults beside the project and on this machine."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+from cvcore.errors import CvcoreError
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -37,3 +41,60 @@ def data_folder() -> Path | None:
 def weights_folder() -> Path | None:
     """The folder looked in first for pretrained weights: `CVCORE_WEIGHTS`, default none."""
     return _folder("CVCORE_WEIGHTS", None)
+
+
+def ray_address() -> str | None:
+    """The address of a Ray cluster's dashboard, such as http://head:8265: `CVCORE_RAY_ADDRESS`, default none.
+
+    None trains on this machine.
+    """
+    return os.environ.get("CVCORE_RAY_ADDRESS") or None
+
+
+def store_url() -> str | None:
+    """The fsspec URL through which runs reach a cluster that shares no folder: `CVCORE_STORE`, default none."""
+    return os.environ.get("CVCORE_STORE") or None
+
+
+def store_options() -> dict[str, Any]:
+    """The fsspec storage options of the store, credentials among them: `CVCORE_STORE_OPTIONS`, a JSON object.
+
+    Raises:
+        CvcoreError: it is not a JSON object; the sentence does not repeat it.
+    """
+    try:
+        options = json.loads(os.environ.get("CVCORE_STORE_OPTIONS") or "{}")
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise CvcoreError('CVCORE_STORE_OPTIONS must be a JSON object, such as {"key": "…", "secret": "…"}')
+    return options
+
+
+def waiting_limit() -> int:
+    """How many launches of one owner may wait at a time: `CVCORE_WAITING_LIMIT`, default 3.
+
+    Raises:
+        CvcoreError: it is not a whole number from 1.
+    """
+    return int(_number("CVCORE_WAITING_LIMIT", 3, least=1))
+
+
+def worker_idle() -> float:
+    """Seconds after which a worker with nothing to do ends: `CVCORE_WORKER_IDLE`, default 20.
+
+    Raises:
+        CvcoreError: it is not a number from 0.
+    """
+    return _number("CVCORE_WORKER_IDLE", 20.0, least=0)
+
+
+def _number(variable: str, default: float, least: float) -> float:
+    word = os.environ.get(variable)
+    try:
+        value = float(word) if word else default
+    except ValueError:
+        value = float("nan")
+    if not least <= value < 10**9:
+        raise CvcoreError(f"{variable} must be a number from {least:g}; received {word!r}")
+    return value
