@@ -10,7 +10,7 @@ from cvcore.settings import PROJECT
 
 
 def draw(name, **query):
-    page = AppTest.from_file(str(PROJECT / "pages" / f"{name}.py"), default_timeout=60)
+    page = AppTest.from_file(str(PROJECT / "pages" / f"{name}.py"), default_timeout=300)
     for key, value in query.items():
         page.query_params[key] = value
     return page.run()

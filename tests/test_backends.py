@@ -18,7 +18,7 @@ from cvcore.run_directory import delete_run, list_runs, load_run, request_stop, 
 from cvcore.run_writer import create_run, requeue, start_attempt
 from cvcore.settings import PROJECT
 
-PATIENCE = 150.0  # seconds; children share two cores with whatever else runs
+PATIENCE = 400.0  # seconds; children share two cores with whatever else runs
 
 # Queues three runs and is killed at once, as a server might be.
 LAUNCHER = """

@@ -218,7 +218,7 @@ def test_two_processes_at_once(dataset):
         subprocess.Popen([sys.executable, "-c", script, str(dataset.root)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    sums = {int(child.communicate(timeout=60)[0]) for child in children}
+    sums = {int(child.communicate(timeout=300)[0]) for child in children}
     assert [child.returncode for child in children] == [0, 0]
     assert sums == {int(pixels(dataset, "train", 200, "bilinear", False).sum())}
     assert len(files_below(dataset)) == 1

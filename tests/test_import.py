@@ -307,7 +307,7 @@ def panel():
 
 
 def upload(*files):
-    page = AppTest.from_function(panel, default_timeout=60).run()
+    page = AppTest.from_function(panel, default_timeout=300).run()
     uploader = page.get("file_uploader")[0]
     return uploader.set_value([(name, content, "text/plain") for name, content in files]).run()
 
@@ -371,7 +371,7 @@ def test_the_panel_forgets_what_it_said_of_a_run_that_was_deleted(runs):
 
 
 def test_the_panel_without_a_file_offers_no_import(runs):
-    page = AppTest.from_function(panel, default_timeout=60).run()
+    page = AppTest.from_function(panel, default_timeout=300).run()
     assert sound(page) and page.button(key="import_go").disabled
 
 

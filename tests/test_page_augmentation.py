@@ -28,7 +28,7 @@ def cache(tmp_path_factory):
 
 
 def draw(**query):
-    page = AppTest.from_file(str(PROJECT / "pages" / "augmentation.py"), default_timeout=120)
+    page = AppTest.from_file(str(PROJECT / "pages" / "augmentation.py"), default_timeout=300)
     for key, value in query.items():
         page.query_params[f"augmentation_{key}"] = value
     page.run()

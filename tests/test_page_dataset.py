@@ -39,7 +39,7 @@ def data(tmp_path, monkeypatch):
 
 
 def page(**params: str) -> AppTest:
-    app = AppTest.from_file(PAGE, default_timeout=30)
+    app = AppTest.from_file(PAGE, default_timeout=300)
     for name, value in params.items():
         app.query_params[f"dataset_{name}"] = value
     return app.run()
@@ -296,7 +296,7 @@ def test_the_page_loads_no_tensorflow(tmp_path):
     """In a process of its own, for other tests import Keras into this one."""
     script = (
         "import sys; from streamlit.testing.v1 import AppTest;"
-        f"app = AppTest.from_file({PAGE!r}, default_timeout=60); app.query_params['dataset_name'] = 'pets';"
+        f"app = AppTest.from_file({PAGE!r}, default_timeout=300); app.query_params['dataset_name'] = 'pets';"
         "app.run(); assert not app.exception and not app.error;"
         "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     )

@@ -251,7 +251,7 @@ DRAW_ALL = """
 import sys
 from streamlit.testing.v1 import AppTest
 for name in {pages!r}:
-    page = AppTest.from_file(f"pages/{{name}}.py", default_timeout=60).run()
+    page = AppTest.from_file(f"pages/{{name}}.py", default_timeout=300).run()
     assert not page.exception and not page.error, (name, page.exception, page.error)
 heavy = sorted({{"tensorflow", "keras", "jax", "torch", "sklearn"}} & set(sys.modules))
 assert not heavy, heavy

@@ -22,6 +22,6 @@ def test_there_are_scripts_to_start():
 @pytest.mark.parametrize("module", MODULES)
 def test_script_says_what_it_does(module):
     command = [sys.executable, "-m", module, "--help"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage:")

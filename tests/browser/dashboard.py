@@ -61,7 +61,7 @@ def serving(folder: Path, runs: Path, cache: Path, port: int | None = None) -> I
             process.wait()
 
 
-def wait_until_healthy(server: Server, seconds: float = 60) -> None:
+def wait_until_healthy(server: Server, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert server.process.poll() is None, server.log.read_text()
@@ -81,9 +81,9 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until the script has run and nothing is being drawn."""
-        self.page.wait_for_selector("h1", timeout=120_000)
-        self.page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=120_000)
-        self.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=120_000)
+        self.page.wait_for_selector("h1", timeout=300_000)
+        self.page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=300_000)
+        self.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=300_000)
         self.page.wait_for_timeout(300)
 
     def check(self) -> None:

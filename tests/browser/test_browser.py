@@ -62,10 +62,10 @@ def test_a_lesson_open_every_page_train_one_strategy_see_it_in_compare(tmp_path,
         page.goto(server.url)
         for link, title in zip(("Overview", "Dataset", "Augmentation", "Train"), TITLES.values(), strict=False):
             page.get_by_test_id("stTopNavLink").filter(has_text=link).click()
-            page.get_by_role("heading", name=title, level=1).wait_for(timeout=120_000)
+            page.get_by_role("heading", name=title, level=1).wait_for(timeout=300_000)
             visit.settle()
             visit.check()
-        page.get_by_role("button", name="Launch").wait_for(timeout=120_000)
+        page.get_by_role("button", name="Launch").wait_for(timeout=300_000)
         page.get_by_label("Epochs", exact=True).fill("12")
         page.get_by_label("Epochs", exact=True).press("Enter")
         visit.settle()
@@ -74,7 +74,7 @@ def test_a_lesson_open_every_page_train_one_strategy_see_it_in_compare(tmp_path,
         page.get_by_test_id("stProgress").wait_for()
         # A reload, then a new server: everything about the run is in its directory.
         page.reload()
-        page.get_by_test_id("stProgress").wait_for(timeout=60_000)
+        page.get_by_test_id("stProgress").wait_for(timeout=300_000)
         address = page.url
         visit.check()
         page.goto("about:blank")
@@ -83,7 +83,7 @@ def test_a_lesson_open_every_page_train_one_strategy_see_it_in_compare(tmp_path,
     with serving(tmp_path, runs, cache, port) as server:
         page.goto(address)
         tested = page.get_by_test_id("stMetric").filter(has_text="Test accuracy").filter(has_text="%")
-        tested.wait_for(timeout=120_000)
+        tested.wait_for(timeout=300_000)
         visit.settle()
         visit.check()
         page.get_by_role("link", name="Compare with the reference runs").click()
