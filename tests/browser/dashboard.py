@@ -97,6 +97,7 @@ class Visit:
 
 def visiting(browser: Browser, width: int = 1280, height: int = 1000) -> Visit:
     page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+    page.set_default_timeout(300_000)  # milliseconds
     visit = Visit(page, [])
 
     def listen(message) -> None:
