@@ -1,0 +1,65 @@
+"""What the server's process does beside answering browsers: settings from its secrets, a look at the queue."""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import streamlit as st
+
+from cvcore import backends
+
+LOOK_AFTER_EVERY = 2.0  # seconds
+
+log = logging.getLogger("fourways")
+
+
+@asynccontextmanager
+async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
+    """Take the settings over, and run one thread that looks after the queue as long as the server lives."""
+    if st.secrets.load_if_toml_exists():
+        secrets_to_environment(st.secrets.to_dict())
+    ended = threading.Event()
+    threading.Thread(target=look_after, args=(ended,), name="look-after", daemon=True).start()
+    try:
+        yield {}
+    finally:
+        ended.set()
+
+
+def look_after(ended: threading.Event, every: float = LOOK_AFTER_EVERY) -> None:
+    """Start a worker whenever runs wait and none lives, until the server ends; what fails is logged once.
+
+    Args:
+        ended: set when the server ends.
+        every: seconds between two looks, default 2.
+    """
+    said = None
+    while not ended.wait(every):
+        try:
+            backends.look_after()
+            said = None
+        except Exception as error:  # the pages go on, and the next look may succeed
+            if repr(error) != said:
+                said = repr(error)
+                log.exception("the queue could not be looked after; it is tried again every %g s", every)
+
+
+def secrets_to_environment(secrets: Mapping[str, Any]) -> None:
+    """Hand settings among the server's secrets to `cvcore` and to the training processes, which read the environment.
+
+    Args:
+        secrets: `CVCORE_…` entries are taken over as they are; a `[store]` table becomes CVCORE_STORE_OPTIONS, but for
+            its `url`, which becomes CVCORE_STORE.
+    """
+    settings = {name: str(value) for name, value in secrets.items() if name.startswith("CVCORE_")}
+    store = secrets.get("store")
+    if isinstance(store, Mapping):
+        options = {name: value for name, value in store.items() if name != "url"}
+        settings["CVCORE_STORE_OPTIONS"] = json.dumps(options)
+        if store.get("url"):
+            settings["CVCORE_STORE"] = str(store["url"])
+    os.environ.update(settings)
