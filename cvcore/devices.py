@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,55 @@ def leave_out_jax() -> None:
     """
     if backend_name() == "tensorflow":
         sys.modules.setdefault("jax", None)  # type: ignore[arg-type]  # Python's way to say: not installed
+
+
+def import_keras() -> None:
+    """Import Keras without pandas, 67 MB that training has no use for, and without what TensorFlow says meanwhile.
+
+    Where the import fails, what was said is printed on stderr all the same.
+    """
+    if "keras" in sys.modules:
+        return
+    hide_pandas = "pandas" not in sys.modules
+    if hide_pandas:
+        sys.modules["pandas"] = None  # type: ignore[assignment]
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        except BaseException:
+            said.seek(0)
+            os.write(terminal, said.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            if hide_pandas:
+                del sys.modules["pandas"]
+
+
+def training_gpus() -> list[str]:
+    """Return the GPUs of this machine that runs launched here train on, without loading Keras.
+
+    Returns:
+        A name each, to be the value of CUDA_VISIBLE_DEVICES of a process that shall see this one only; those named
+        in this process' own CUDA_VISIBLE_DEVICES where it is set. Empty where Keras here trains on the processor.
+    """
+    if not _reaches_gpus():
+        return []
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        names = [name.strip() for name in allowed.split(",")]
+        return list(dict.fromkeys(itertools.takewhile(lambda name: name and not name.startswith("-"), names)))
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return [str(index) for index, _ in enumerate(sorted(DRIVER.glob("*/information")))]
+    return [line.strip() for line in lines if line.startswith("GPU-")]
 
 
 def device_in_words() -> str:
