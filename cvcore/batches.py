@@ -11,13 +11,32 @@ def epoch_seed(seed: int, epoch: int, use: int) -> int:
     return int(np.random.SeedSequence((seed, epoch, use)).generate_state(1)[0] >> 1)
 
 
+class Rows:
+    """Some rows of an array or a memory map, read when they are asked for.
+
+    Args:
+        inputs: (n, ...).
+        rows: int (m,), indices into it.
+    """
+
+    def __init__(self, inputs: np.ndarray, rows: np.ndarray) -> None:
+        self._inputs, self._rows = inputs, rows
+        self.shape = (len(rows), *inputs.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        return self._inputs[self._rows[index]]
+
+
 class TrainingBatches(keras.utils.PyDataset):
     """Batches in a new order each pass over the pictures; set `epoch` before the epoch begins.
 
     An epoch is one pass, or `steps_per_epoch` batches of a stream of passes that goes on from epoch to epoch.
 
     Args:
-        inputs: (n, ...) array or memory map, pictures 0..255 or features.
+        inputs: (n, ...) array, memory map or some rows of one, pictures 0..255 or features.
         labels: int (n,).
         batch_size: rows a batch; the last one of a pass may be smaller.
         seed: of the run.
@@ -25,7 +44,12 @@ class TrainingBatches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, inputs: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, steps_per_epoch: int | None = None
+        self,
+        inputs: np.ndarray | Rows,
+        labels: np.ndarray,
+        batch_size: int,
+        seed: int,
+        steps_per_epoch: int | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self._inputs = inputs
@@ -63,7 +87,7 @@ class EvaluationBatches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, inputs: np.ndarray, labels: np.ndarray, batch_size: int = 64, rows: np.ndarray | None = None
+        self, inputs: np.ndarray | Rows, labels: np.ndarray, batch_size: int = 64, rows: np.ndarray | None = None
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self._inputs = inputs
@@ -91,7 +115,7 @@ def validation_rows(pictures: int, batch_size: int, validation_steps: int | None
     return np.sort(order[: validation_steps * batch_size])
 
 
-def mean_image(*splits: np.ndarray) -> np.ndarray:
+def mean_image(*splits: np.ndarray | Rows) -> np.ndarray:
     """Average pictures, each pixel and channel apart.
 
     Args:

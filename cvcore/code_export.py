@@ -7,6 +7,7 @@ class names) enters the script as literals only, never in a comment.
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ from cvcore.datasets.digits import VALIDATION_SPLIT
 from cvcore.datasets.downloads import DOWNLOADS
 from cvcore.datasets.pictures import SUFFIXES
 from cvcore.datasets.splits import HELD_OUT, VALIDATION_OF_TRAIN
+from cvcore.datasets.subset import training_rows
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.strategies import Phase, phases
 
@@ -88,6 +90,7 @@ class _Script:
             *([code_parts.DIVIDE.replace("SPLIT_SEED", str(self.split_seed))] if any(self.divided) else []),
             *([code_parts.DIGITS.substitute(held_out=VALIDATION_SPLIT)] if self.digits else []),
             code_parts.folders(self.digits),
+            *([inspect.getsource(training_rows)] if self.recipe.train_pictures else []),
             self.reading(),
             code_parts.BATCHES,
             *([code_parts.STREAM] if streams else []),
@@ -181,9 +184,10 @@ class _Script:
             lines.append(f"{'el' if lines else ''}if {condition}:")
             lines += [f"    {line}" for line in branch]
         lines += ["else:", *[f"    {line}" for line in find.values()]] if lines else find.values()
-        return "\n".join(
-            [*lines, *[f'{split}_images, {split}_labels = load({split}_files, "{split}")' for split in self.counts]]
-        )
+        lines = [*lines, *[f'{split}_images, {split}_labels = load({split}_files, "{split}")' for split in self.counts]]
+        if self.recipe.train_pictures:
+            lines.append(code_parts.SUBSET.replace("PICTURES", str(self.recipe.train_pictures)))
+        return "\n".join(lines)
 
     def results(self) -> str:
         """Evaluate the best epoch on the test split, once, and save the network if asked to."""

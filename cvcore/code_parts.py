@@ -191,6 +191,11 @@ def divide(files, *shares):
         parts[0] += mine[start:]
     return [sorted(part, key=lambda file: file[0].as_posix()) for part in parts]'''
 
+SUBSET = """\
+rows = training_rows(train_labels, PICTURES)
+train_images, train_labels = train_images[rows], train_labels[rows]
+print(f"train: {len(rows)} of them are trained on")"""
+
 BATCHES = '''\
 # The order of the pictures
 def epoch_seed(epoch, use):

@@ -94,6 +94,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     more = (
         lambda run: run.recipe.get("id"),
         lambda run: _short(_dataset_name(run)),
+        lambda run: f"{run.recipe.get('train_pictures') or 'all'} pictures",
         lambda run: f"seed {run.seed}",
         lambda run: "reference" if run.reference else "trained here",
         lambda run: run.id[-4:],
@@ -222,9 +223,11 @@ def _short(name: str) -> str:
 def pictures(run: Run, split: str) -> int:
     """Count the pictures of a split that a run's figures in training rest on, 0 where the run does not say.
 
-    Of `validation_steps` or `steps_per_epoch` batches these are fewer than the split has.
+    Of `train_pictures`, `validation_steps` or `steps_per_epoch` batches these are fewer than the split has.
     """
     there = sum(_class_counts(run, split))
+    if split == "train":
+        there = min(there, int(number(run.recipe.get("train_pictures")) or there))
     steps = {"train": "steps_per_epoch", "validation": "validation_steps"}.get(split, "")
     batches, size = number(run.recipe.get(steps)), number(run.recipe.get("batch_size"))
     return min(there, int(batches * size)) if batches and size else there
@@ -280,6 +283,8 @@ def _flat(run: Run) -> dict[str, Any]:
             for key, part in {**_defaults(), **value}.items():
                 if key not in NAMES_ONLY and part != own.get(key):
                     flat[f"starts_from.{key}"] = part
+        elif name == "train_pictures":
+            flat[name] = value or "all"
         else:
             flat[name] = value
     return flat

@@ -56,6 +56,7 @@ def estimate(
         continues: it continues a saved features run, so that its head need not be trained first.
     """
     pictures = {split: sum(n.values()) if isinstance(n, dict) else int(n) for split, n in counts.items()}
+    pictures = pictures_used(recipe, pictures)
     work, steps = operations(recipe, pictures, continues)
     same = [run for run in runs if run.status == "done" and _alike(run, recipe, kind)]
     measured = [(run, rate) for run in same if (rate := _seconds_a_gflop(run)) is not None][:5]
@@ -74,9 +75,15 @@ def estimate(
     if recipe.early_stopping_patience is not None:
         words.append("Early stopping may end it sooner.")
     seconds = SECONDS_A_START + steps * SECONDS_A_STEP + work * rate
-    peaks = [run.info["peak_memory"] for run, _ in measured if _as_large(run, recipe)]
+    peaks = [run.info["peak_memory"] for run, _ in measured if _as_large(run, recipe, pictures)]
     memory = max(peaks) if peaks else PROCESS_MB + _activations_mb(recipe) + _pictures_mb(recipe, pictures)
     return Estimate(seconds, memory, " ".join(words))
+
+
+def pictures_used(recipe: Recipe, pictures: dict[str, int]) -> dict[str, int]:
+    """Return how many pictures a split a run uses: of the training split perhaps fewer than there are."""
+    train = pictures.get("train", 0)
+    return {**pictures, "train": min(train, recipe.train_pictures or train)}
 
 
 def operations(recipe: Recipe, pictures: dict[str, int], continues: bool = False) -> tuple[float, int]:
@@ -84,13 +91,14 @@ def operations(recipe: Recipe, pictures: dict[str, int], continues: bool = False
 
     Args:
         recipe: what is trained.
-        pictures: how many a split.
+        pictures: how many a split has.
         continues: it continues a saved features run.
 
     Returns:
         (10^9 floating-point operations, steps); a training step costs a forward pass and twice that backwards
         through what is trained.
     """
+    pictures = pictures_used(recipe, pictures)
     train, validation, test = (pictures.get(split, 0) for split in ("train", "validation", "test"))
     work, steps = 0.0, 0
     for phase in phases(recipe, continues):
@@ -173,9 +181,11 @@ def _alike(run: Run, recipe: Recipe, kind: str) -> bool:
     )
 
 
-def _as_large(run: Run, recipe: Recipe) -> bool:
+def _as_large(run: Run, recipe: Recipe, pictures: dict[str, int]) -> bool:
+    """Whether a run tells the memory of one with these pictures: its own were no fewer, or no smaller part of them."""
     same = all(run.recipe.get(name) == getattr(recipe, name) for name in ("image_size", "batch_size"))
-    return same and isinstance(run.info.get("peak_memory"), int | float)
+    enough = (run.recipe.get("train_pictures") or pictures["train"]) >= pictures["train"]
+    return same and enough and isinstance(run.info.get("peak_memory"), int | float)
 
 
 def _seconds_a_gflop(run: Run) -> float | None:

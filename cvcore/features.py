@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from cvcore import devices
+from cvcore.batches import Rows
 from cvcore.datasets import pixel_cache
 from cvcore.datasets.cache import writing
 from cvcore.files import replace_file
@@ -26,7 +27,9 @@ from cvcore.settings import cache_folder
 CHUNK = 32  # pictures a prediction step
 
 
-def feature_key(network: Network, weights_sha256: str, fingerprint: str, split: str) -> str:
+def feature_key(
+    network: Network, weights_sha256: str, fingerprint: str, split: str, train_pictures: int | None = None
+) -> str:
     """Return the name under which features are stored: a hash of everything that decides them."""
     recipe = network.recipe
     decides = {
@@ -35,6 +38,7 @@ def feature_key(network: Network, weights_sha256: str, fingerprint: str, split: 
         "weights": weights_sha256,
         "keras": keras.__version__,
         "backend": keras.config.backend(),
+        **({} if train_pictures is None else {"train_pictures": train_pictures}),
         # What is as it was when there was no other is left out, so that features stored then are still found.
         **({} if keras.config.dtype_policy().name == "float32" else {"precision": keras.config.dtype_policy().name}),
         **({} if pixel_cache.VERSION == 1 else {"pixels": pixel_cache.VERSION}),
@@ -47,7 +51,7 @@ def feature_key(network: Network, weights_sha256: str, fingerprint: str, split: 
 
 
 def stored_features(
-    network: Network, images: np.ndarray, key: str, on_chunk: Callable[[int, int], None] | None = None
+    network: Network, images: np.ndarray | Rows, key: str, on_chunk: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
     """Return the features of pictures, from the store or computed now and stored.
 
@@ -60,27 +64,33 @@ def stored_features(
     Returns:
         A read-only memory map, float32 (n, ...).
     """
-    path = cache_folder() / "features" / f"{key}.npy"
-    stored = _mapped(path, len(images))
+    path = _path(key)
+    stored = mapped_features(key, len(images))
     if stored is None:
         with writing("The features"):
             path.parent.mkdir(parents=True, exist_ok=True)
             _compute(predicting(network.feature_model), images, path, on_chunk)
-        stored = _mapped(path, len(images))
+        stored = mapped_features(key, len(images))
         assert stored is not None
     return stored
 
 
-def _mapped(path: Path, rows: int) -> np.ndarray | None:
-    """Map stored features, or None where there are none or the file is damaged."""
+def mapped_features(key: str, rows: int) -> np.ndarray | None:
+    """Map stored features of this many pictures, or None where there are none or the file is damaged."""
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        stored = np.load(_path(key), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return stored if len(stored) == rows else None
 
 
-def _compute(model: keras.Model, images: np.ndarray, path: Path, on_chunk: Callable[[int, int], None] | None) -> None:
+def _path(key: str) -> Path:
+    return cache_folder() / "features" / f"{key}.npy"
+
+
+def _compute(
+    model: keras.Model, images: np.ndarray | Rows, path: Path, on_chunk: Callable[[int, int], None] | None
+) -> None:
     shape = (len(images), *model.output_shape[1:])
 
     def write(stream: Any) -> None:

@@ -57,9 +57,14 @@ def check_fits(recipe: Recipe, dataset: Dataset) -> None:
     """Check that a recipe can train on a dataset, before anything is written or computed.
 
     Raises:
-        InvalidRecipe: a batch is larger than the training split, or TensorBoard logs cannot be written here.
+        InvalidRecipe: there are fewer training pictures than the recipe wants, a batch is larger than what it takes
+            of them, or TensorBoard logs cannot be written here.
     """
-    pictures = len(dataset.split("train"))
+    there, classes = len(dataset.split("train")), len(dataset.class_names)
+    pictures = recipe.train_pictures or there
+    if not classes <= pictures <= there:
+        raise InvalidRecipe(f"train_pictures must be between {classes} (one of each class) and {there:,}, the training "
+                            f"pictures that there are; received {pictures:,}")  # fmt: skip
     for part in (recipe.starts_from, recipe):
         if part is not None and part.batch_size > pictures:
             raise InvalidRecipe(

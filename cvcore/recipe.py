@@ -18,9 +18,9 @@ Strategy = Literal["scratch", "augmented", "features", "finetune"]
 STRATEGIES: tuple[Strategy, ...] = ("scratch", "augmented", "features", "finetune")
 # A finetune recipe continues its features recipe: these fields must be the same in both.
 SHARED_WITH_START = (
-    "dataset", "image_size", "interpolation", "antialias", "color_mode", "base", "alpha", "weights", "preprocessing",
-    "pooling", "dense", "dense_activation", "dense_batch_norm", "dropout", "dense_dropout", "classifier_activation",
-    "mixed_precision",
+    "dataset", "train_pictures", "image_size", "interpolation", "antialias", "color_mode", "base", "alpha", "weights",
+    "preprocessing", "pooling", "dense", "dense_activation", "dense_batch_norm", "dropout", "dense_dropout",
+    "classifier_activation", "mixed_precision",
 )  # fmt: skip
 
 
@@ -33,6 +33,8 @@ class Recipe(BaseModel):
         strategy: `scratch`, `augmented`, `features` or `finetune`.
         dataset: id of the dataset it was written for, or None.
         source: where its configuration comes from.
+        train_pictures: train on this many pictures of the training split, each class in proportion, chosen within
+            every larger choice and whatever the seed (`cvcore.datasets.subset`), at least 2; None takes all.
         image_size: side in pixels to which pictures are resized, the aspect ratio not kept, 16 to 1024.
         interpolation: `bilinear` (textbook, second edition) or `nearest` (first edition).
         antialias: average over all source pixels when shrinking (Pillow's way, bilinear only); Keras' loaders do not.
@@ -91,6 +93,7 @@ class Recipe(BaseModel):
     strategy: Strategy
     dataset: str | None = None
     source: str = "Fourways"
+    train_pictures: int | None = Field(default=None, ge=2, le=10_000_000)
     image_size: int = Field(default=180, ge=16, le=1024)
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
     antialias: bool = False

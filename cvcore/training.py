@@ -13,10 +13,11 @@ import numpy as np
 
 from cvcore import devices, evaluation
 from cvcore.base_weights import BaseWeights, find_weights
-from cvcore.batches import EvaluationBatches, TrainingBatches, mean_image, validation_rows
+from cvcore.batches import EvaluationBatches, Rows, TrainingBatches, mean_image, validation_rows
 from cvcore.datasets import Dataset, find_dataset, pixels
+from cvcore.datasets.subset import training_rows
 from cvcore.errors import CvcoreError, StoppedOnRequest, SupersededAttempt
-from cvcore.features import feature_key, stored_features
+from cvcore.features import feature_key, mapped_features, stored_features
 from cvcore.fitting import StopCheck, assign, compile_model, fit, predicting
 from cvcore.models import Network, build, count_parameters
 from cvcore.new_run import check_fits
@@ -247,17 +248,24 @@ class _Data:
     def __init__(self, session: Session, dataset: Dataset) -> None:
         self.session, self.dataset = session, dataset
         self.class_names = dataset.class_names
+        chosen = session.recipe.train_pictures  # of the training split; a finetune recipe's start has the same
+        self.rows = None if chosen is None else training_rows(dataset.labels("train"), chosen)
 
     def paths(self, split: str) -> list[str]:
         return [picture.path for picture in self.dataset.split(split)]
 
-    def pictures(self, split: str) -> np.ndarray:
+    def labels(self, split: str) -> np.ndarray:
+        labels = self.dataset.labels(split)
+        return labels if split != "train" or self.rows is None else labels[self.rows]
+
+    def pictures(self, split: str) -> np.ndarray | Rows:
         """Return the decoded pictures of a split, uint8 (n, image_size, image_size, channels)."""
         recipe, report = self.session.recipe, self.session.report
-        return pixels(
+        images = pixels(
             self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias,
             progress=lambda done, n: report(f"reading {split} pictures", done, n), color_mode=recipe.color_mode,
         )  # fmt: skip
+        return images if split != "train" or self.rows is None else Rows(images, self.rows)
 
     def mean(self) -> np.ndarray | None:
         """Return the mean picture of the training and validation splits where the recipe subtracts it, else None."""
@@ -266,14 +274,20 @@ class _Data:
             return None
         return mean_image(self.pictures("train"), self.pictures("validation"))
 
-    def inputs(self, split: str, network: Network, on_features: bool) -> tuple[np.ndarray, np.ndarray]:
+    def inputs(self, split: str, network: Network, on_features: bool) -> tuple[np.ndarray | Rows, np.ndarray]:
         """Return what a model of this network takes for a split, pictures or features, and the labels."""
-        images, labels = self.pictures(split), self.dataset.labels(split)
+        images, labels = self.pictures(split), self.labels(split)
         if not on_features:
             return images, labels
         assert self.session.weights is not None
         report, seconds = self.session.report, self.session.state.seconds
-        key = feature_key(network, self.session.weights.sha256, self.dataset.fingerprint, split)
+        decides = (network, self.session.weights.sha256, self.dataset.fingerprint, split)
+        key = feature_key(*decides)
+        if split == "train" and self.rows is not None:
+            whole = mapped_features(key, len(self.dataset.split(split)))
+            if whole is not None:  # by a run on all of them
+                return Rows(whole, self.rows), labels
+            key = feature_key(*decides, len(self.rows))
         began = time.perf_counter()
         stored = stored_features(network, images, key, lambda done, n: report(f"features of {split}", done, n))
         seconds["features"] = seconds.get("features", 0.0) + time.perf_counter() - began

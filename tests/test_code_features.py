@@ -52,7 +52,11 @@ NOTE = make_recipe(
 TUNED = NOTE.then(id="tuned", epochs=1, learning_rate=1e-4, test_preprocessing="rescale", batch_size=3,
                   validation_steps=1, augmentation={"horizontal_flip": True}, steps_per_epoch=4,
                   csv_logger=True)  # fmt: skip
-RECIPES = {recipe.id: recipe for recipe in (PLAIN, GREYS, WATCHED, SCHEDULED, UNCHANGING, MIXED, NOTE, TUNED)}
+FEWER = PLAIN.with_changes(id="fewer", train_pictures=7, preprocessing="mean_image")
+FEWER_TUNED = NOTE.with_changes(train_pictures=5, steps_per_epoch=None).then(id="fewer-tuned", epochs=1)
+RECIPES = {recipe.id: recipe for recipe in (
+    PLAIN, GREYS, WATCHED, SCHEDULED, UNCHANGING, MIXED, NOTE, TUNED, FEWER, FEWER_TUNED
+)}  # fmt: skip
 
 
 def pretended_precision(wanted):
@@ -120,6 +124,14 @@ def test_an_epoch_takes_its_steps_from_passes_that_go_on(runs):
     assert seen[:10] != seen[10:20]
 
 
+def test_fewer_training_pictures_are_those_of_the_run(runs):
+    home = runs["fewer"][1]
+    assert "train: 7 of them are trained on" in (home / "printed.txt").read_text()
+    losses = [figures(runs[name][1])[0][0]["loss"] for name in ("plain", "fewer")]
+    assert abs(losses[0] - losses[1]) > 1e-3
+    assert "train_pictures" not in (home / "code.py").read_text()
+
+
 def test_csv_log_and_checkpoint_are_those_of_the_run(runs):
     run, home = runs["greys"]
     ours, theirs = (pd.read_csv(folder / "csv_log-training.csv") for folder in (home, run.path))
@@ -184,8 +196,9 @@ def test_mixed_precision_is_for_gpus_that_are_good_at_it(runs):
 
 def test_a_script_holds_nothing_that_its_recipe_does_not_ask_for():
     code = standalone_script(info_of(PLAIN))
-    for word in ("Stream", "drawn", "mean_image", "bfloat16", "LearningRateScheduler", "ReduceLROnPlateau",
-                 "CSVLogger", "TensorBoard", "ModelCheckpoint", "InverseTimeDecay", "softmax", "test_"):  # fmt: skip
+    for word in ("Stream", "training_rows", "drawn", "mean_image", "bfloat16", "LearningRateScheduler",
+                 "ReduceLROnPlateau", "CSVLogger", "TensorBoard", "ModelCheckpoint", "InverseTimeDecay", "softmax",
+                 "test_"):  # fmt: skip
         assert word not in code.replace("sparse_", "")
     assert code.count("EarlyStopping") == 1
 
