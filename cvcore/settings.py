@@ -89,6 +89,17 @@ def worker_idle() -> float:
     return _number("CVCORE_WORKER_IDLE", 20.0, least=0)
 
 
+def training_niceness() -> int:
+    """How much lower the priority of training is than that of the pages: `CVCORE_NICENESS`, default 10.
+
+    0 gives it as much of a busy processor as the pages get, 10 a tenth of that, 19 (the most) a sixtieth.
+
+    Raises:
+        CvcoreError: it is not a whole number from 0.
+    """
+    return min(19, int(_number("CVCORE_NICENESS", 10, least=0)))
+
+
 def _number(variable: str, default: float, least: float) -> float:
     word = os.environ.get(variable)
     try:
