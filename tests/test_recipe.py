@@ -139,7 +139,7 @@ def test_then_of_a_recipe_without_a_base_is_refused_in_a_sentence():
 def test_what_a_finetune_recipe_shares_with_its_start_changes_in_both(name):
     other = {"dataset": "mine", "image_size": 64, "interpolation": "nearest", "antialias": True, "weights": "random",
              "preprocessing": "none", "pooling": "flatten", "dense": (5,), "dense_activation": "linear", "dropout": 0.4,
-             "dense_dropout": 0.4, "dense_batch_norm": True, "classifier_activation": "softmax",
+             "dense_dropout": 0.4, "train_pictures": 500, "dense_batch_norm": True, "classifier_activation": "softmax",
              "mixed_precision": True}  # fmt: skip
     changed = tiny_finetune.with_changes(**{name: other[name]})
     assert getattr(changed, name) == getattr(changed.starts_from, name) == other[name]
