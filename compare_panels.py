@@ -1,17 +1,23 @@
-"""The parts of the Compare page: accuracies with published figures, the figures of runs, recipes beside sources."""
+"""The parts of the Compare page: accuracies with published figures, the figures of runs, recipes beside sources.
 
-from typing import Any
+What is the same for everybody who looks at the same runs is drawn once and kept ready to be sent: `st.cache_resource`
+draws again what a function drew. A `stamp` says of which runs, as they were listed at one moment.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
 import import_panel
-import shell
-from cvcore import accuracy_chart, reproduction
+from cvcore import accuracy_chart, comparison, reproduction
+from cvcore.charts import CONFIG
 from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.run_directory import Run
-from shell import plain
+from saved_runs import SavedRuns
+from shell import empty_state, plain
 
 COLUMNS = {
     "label": st.column_config.TextColumn("Run", pinned=True),
@@ -40,8 +46,27 @@ ICONS = {"covers": ":green[:material/check:]", "within": ":green[:material/check
          "below": ":orange[:material/arrow_downward:]"}  # fmt: skip
 
 
-def accuracies(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) -> None:
+def stamp_of(picked: list[Run], saved: SavedRuns) -> str:
+    """Give the key of what is drawn of these runs, but for their curves: it changes when any saved run does."""
+    return repr((saved.number, [run.id for run in picked]))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def rows_of(_picked: list[Run], stamp: str) -> list[dict[str, Any]]:
+    """Give the rows of `comparison.figures`, made once for all sessions and not to be changed."""
+    return comparison.figures(_picked)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def cautions(_picked: list[Run], stamp: str) -> None:
+    """Say what makes these runs hard to compare."""
+    for sentence in comparison.cautions(_picked):
+        st.caption(f":orange[:material/warning:] {plain(sentence)}")
+
+
+def accuracies(picked: list[Run], saved: SavedRuns, stamp: str) -> None:
     """Draw the accuracies of the chosen runs, on the test split where there is one, published figures beside them."""
+    rows = rows_of(picked, stamp)
     splits = [split for split in ("test", "validation") if accuracy_chart.has_figures(rows, split)]
     if not splits:
         st.caption("None of these runs has an accuracy yet: they have not finished.")
@@ -52,20 +77,31 @@ def accuracies(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) 
             "Accuracies", splits, default=split, required=True, format_func=str.capitalize, key="compare_split",
             label_visibility="collapsed", bind="query-params",
         )  # fmt: skip
-    marks = {run.id: reproduction.published_marks(run, saved) for run in picked}
-    shell.accuracy_dots(rows, split, {run_id: figures for run_id, figures in marks.items() if figures})
-    if accuracy_chart.has_intervals(rows, split):
+    _accuracies(picked, rows, saved, split, stamp)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _accuracies(
+    _picked: list[Run], _rows: list[dict[str, Any]], _saved: SavedRuns, split: Literal["test", "validation"], stamp: str
+) -> None:
+    marks = {run.id: reproduction.published_marks(run, _saved.whole) for run in _picked}
+    marks = {run_id: figures for run_id, figures in marks.items() if figures}
+    figure = accuracy_chart.accuracy_dots(_rows, split, marks)
+    alt = accuracy_chart.accuracy_dots_alt(_rows, split, marks)
+    st.plotly_chart(figure, config=CONFIG, alt=alt, key=f"accuracy_dots_{split}")
+    if accuracy_chart.has_intervals(_rows, split):
         st.caption(
             f"A bar is of its run alone: with 95 of 100 such {split} sets it holds the true accuracy. Another seed "
             "adds its own spread."
         )
 
 
-def verdicts(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) -> None:
+@st.cache_resource(max_entries=64, show_spinner=False)
+def verdicts(_picked: list[Run], _saved: SavedRuns, stamp: str) -> None:
     """Say of each published figure of the chosen recipes how our interval lies to it, or why nothing is said."""
-    labels = {row["run"]: plain(row["label"]) for row in rows}
+    labels = {row["run"]: plain(row["label"]) for row in rows_of(_picked, stamp)}
     sentences, reasons, own = {}, [], []
-    for run in picked:
+    for run in _picked:
         recipe = RECIPES.get(str(run.recipe.get("id")))
         if run.imported:
             reasons.append(
@@ -74,14 +110,14 @@ def verdicts(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) ->
             )
         elif recipe is None or recipe.id not in PUBLISHED:
             own.append(labels[run.id])
-        elif reason := reproduction.why_not(run, recipe, saved):
+        elif reason := reproduction.why_not(run, recipe, _saved.whole):
             reasons.append(
                 f"{labels[run.id]} is held against no published figure of {plain(recipe.id)}: {plain(reason)}."
             )
         else:
             sentences.setdefault(recipe.id, None)
     for recipe_id in sentences:
-        told = reproduction.verdicts(recipe_id, saved)
+        told = reproduction.verdicts(recipe_id, _saved.whole)
         lines = [f"- {ICONS.get(str(one.verdict), '')} {plain(one.sentence)}" for one in told]
         st.markdown(f"**{plain(recipe_id)}**, published by: {plain(RECIPES[recipe_id].source)}\n" + "\n".join(lines))
     if sentences:
@@ -95,15 +131,25 @@ def verdicts(picked: list[Run], rows: list[dict[str, Any]], saved: list[Run]) ->
         st.caption(f":material/info: {reason}")
 
 
-def figures(rows: list[dict[str, Any]]) -> None:
+def figures(picked: list[Run], stamp: str) -> None:
     """Show the figures of the chosen runs, and offer them as CSV."""
-    table = pd.DataFrame(rows)
-    table["interval"] = [_interval(row["test_low"], row["test_high"]) for row in rows]
-    table["val_interval"] = [_interval(row["last_val_low"], row["last_val_high"]) for row in rows]
+    st.download_button(
+        "Download as CSV", _figures(rows_of(picked, stamp), stamp), "runs.csv", "text/csv",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _figures(_rows: list[dict[str, Any]], stamp: str) -> str:
+    """Show the figures, and give them as CSV."""
+    table = pd.DataFrame(_rows)
+    table["interval"] = [_interval(row["test_low"], row["test_high"]) for row in _rows]
+    table["val_interval"] = [_interval(row["last_val_low"], row["last_val_high"]) for row in _rows]
     shares = ["val_accuracy", "last_val_accuracy", "test_accuracy"]
     several, tested = table["dataset"].nunique() > 1, table["test_accuracy"].notna().any()
     left_out = {"val_interval"} if tested else {"test_accuracy", "interval"}
     left_out |= set() if several else {"dataset"}
+    st.subheader("Figures", anchor=False)
     st.dataframe(
         table.assign(**{name: table[name].astype("float64") * 100 for name in shares})[[*COLUMNS, "run"]],
         column_config=COLUMNS | ({"label": WHERE_LONG} if several else {}),
@@ -111,13 +157,10 @@ def figures(rows: list[dict[str, Any]]) -> None:
         hide_index=True, placeholder="–",
         alt="The figures of each chosen run, as in its own files.",
     )  # fmt: skip
-    ids = ", ".join(f"{plain(row['label'])} `{row['run']}`" for row in rows)
-    known = not several and rows[0]["dataset"] != NOT_KNOWN
-    st.caption((f"All on {plain(rows[0]['dataset'])}. " if known else "") + f"Run ids: {ids}.")
-    st.download_button(
-        "Download as CSV", csv_text(table.drop(columns=["interval", "val_interval"])), "runs.csv", "text/csv",
-        icon=":material/download:", on_click="ignore",
-    )  # fmt: skip
+    ids = ", ".join(f"{plain(row['label'])} `{row['run']}`" for row in _rows)
+    known = not several and _rows[0]["dataset"] != NOT_KNOWN
+    st.caption((f"All on {plain(_rows[0]['dataset'])}. " if known else "") + f"Run ids: {ids}.")
+    return csv_text(table.drop(columns=["interval", "val_interval"]))
 
 
 def csv_text(table: pd.DataFrame) -> str:
@@ -129,12 +172,17 @@ def csv_text(table: pd.DataFrame) -> str:
     return str(table.map(harmless).to_csv(index=False))
 
 
-def beside_published(saved: list[Run]) -> None:
+def beside_published(saved: SavedRuns) -> None:
     """Show every recipe with finished runs beside its published figures."""
-    stamp = tuple((str(run.path), run.status, run.modified()) for run in saved)
-    table = _beside_published(saved, stamp)
+    _beside_published(saved, saved.number)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _beside_published(_saved: SavedRuns, number: int) -> None:
+    st.subheader("Published figures beside our runs", anchor=False)
+    table = _published_rows(_saved.whole)
     if not table:
-        shell.empty_state("No finished run here is of a recipe as it is published.")
+        empty_state("No finished run here is of a recipe as it is published.")
         return
     st.dataframe(
         table, hide_index=True, placeholder="–",
@@ -152,18 +200,31 @@ def beside_published(saved: list[Run]) -> None:
     )
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def _beside_published(_saved: list[Run], stamp: tuple[Any, ...]) -> list[dict[str, Any]]:
+def _published_rows(saved: Sequence[Run]) -> list[dict[str, Any]]:
     table = []
-    drawn = {str(run.dataset.get("id")) for run in _saved if run.dataset.get("drawn")}
+    drawn = {str(run.dataset.get("id")) for run in saved if run.dataset.get("drawn")}
     for recipe in sorted(RECIPES.values(), key=lambda recipe: (recipe.id not in PUBLISHED, recipe.dataset in drawn)):
-        for one in reproduction.verdicts(recipe.id, _saved):
+        for one in reproduction.verdicts(recipe.id, saved):
             if one.measured is not None:
                 table.append(_beside(recipe.id, recipe.source, one.measured, one))
         if recipe.id not in PUBLISHED:
-            for measured in reproduction.own_figures(recipe.id, _saved):
+            for measured in reproduction.own_figures(recipe.id, saved):
                 table.append(_beside(recipe.id, "this project", measured, None))
     return table
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def differences(_picked: list[Run], stamp: str) -> None:
+    """Show only the settings in which the chosen runs differ."""
+    st.subheader("What differs", anchor=False)
+    differing = comparison.differences(_picked)
+    if differing:
+        differing = [{name: plain(value) for name, value in setting.items()} for setting in differing]
+        labels = {row["run"]: plain(row["label"]) for row in rows_of(_picked, stamp)}
+        st.table(pd.DataFrame(differing).rename(columns=labels).set_index("setting"))
+        st.caption("Only the settings that differ between the chosen runs; all others are the same.")
+    else:
+        st.caption("One run, or runs with the same settings: nothing differs.")
 
 
 def _beside(

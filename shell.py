@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,11 @@ import streamlit as st
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cvcore import accuracy_chart, charts, comparison, diagrams, run_directory, settings
+from cvcore import charts, comparison, diagrams, run_directory
 from cvcore.datasets import Dataset, open_dataset
 from cvcore.errors import CvcoreError, RunDamaged
-from cvcore.published import PublishedFigure
 from cvcore.run_directory import Run
+from saved_runs import SavedRuns, forget, saved_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,13 +99,8 @@ def empty_state(text: str, action: str | None = None, page: str | None = None) -
 
 
 def runs() -> list[Run]:
-    """List all runs, newest first, at most a second old."""
-    return _runs(str(settings.runs_folder()))
-
-
-@st.cache_data(ttl=1, max_entries=4, show_spinner=False)
-def _runs(folder: str) -> list[Run]:
-    return run_directory.list_runs(Path(folder))
+    """List all runs, newest first, at most a second old; the runs are shared by all sessions and not to be changed."""
+    return list(saved_runs().runs)
 
 
 def forget_upload(file_id: str) -> None:
@@ -116,18 +112,18 @@ def forget_upload(file_id: str) -> None:
 
 def forget_runs() -> None:
     """Read the list of runs anew at its next use, as after a launch."""
-    _runs.clear()
+    forget()
 
 
 def history(run: Run) -> "pd.DataFrame":
     """Read a run's history.csv, again only when its files have changed."""
-    return _history(run, str(run.path), run.modified())
+    return _history(run, f"{run.path} {run.modified()}").copy(deep=False)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _history(_run: Run, path: str, modified: float) -> "pd.DataFrame":
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _history(_run: Run, stamp: str) -> "pd.DataFrame":
     try:
-        frame = _run.history()
+        frame = replace(_run).history()  # not the history that this run has read before
         return frame[list(run_directory.HISTORY_COLUMNS)]
     except (KeyError, ValueError, OverflowError):
         raise RunDamaged(f"run {_run.id} has a history.csv that is not readable; other runs are not affected") from None
@@ -150,41 +146,34 @@ def damaged_caption(sentence: str) -> None:
     st.caption(f":material/broken_image: {plain(sentence)}")
 
 
-def curves(chosen: list[Run], metric: str, smoothing: float = 0.0) -> None:
-    """Draw the curves of runs; the figure is built again only when a run's files have changed."""
+def curves(chosen: list[Run], metric: str, smoothing: float = 0.0, key: str = "curves") -> None:
+    """Draw the curves of runs; the figure is made again only when a run's files have changed.
+
+    Args:
+        chosen: the runs, in legend order.
+        metric: "accuracy" or "loss".
+        smoothing: as `charts.curves` takes it.
+        key: of the chart, where a page draws this metric more than once.
+    """
     labels = comparison.run_labels(chosen)
-    stamp = tuple((str(run.path), run.modified(), labels[run.id]) for run in chosen)
-    figure, alt = _curves(chosen, labels, stamp, metric, smoothing)
-    st.plotly_chart(figure, config=charts.CONFIG, alt=alt, key=f"curves_{metric}")
+    stamp = [(str(run.path), run.modified(), labels[run.id]) for run in chosen]
+    _curves(chosen, labels, metric, smoothing, f"{key}_{metric}", repr((stamp, metric, smoothing, key)))
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
-def _curves(
-    _runs: list[Run], _labels: dict[str, str], stamp: tuple[Any, ...], metric: str, smoothing: float
-) -> tuple[dict[str, Any], str]:
+# What these functions draw is kept ready to be sent, and drawn again from there for every session: making a chart of
+# a figure takes twenty times as long. It is no data, and so never copied.
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _curves(_runs: list[Run], _labels: dict[str, str], _metric: str, _smoothing: float, _key: str, stamp: str) -> None:
     series = []
     for run in _runs:
         frame = history(run)
         best, thawed = comparison.best_epoch(run, frame), comparison.thawed_from(run, frame)
         series.append(charts.Series(_labels[run.id], run.strategy, frame, best, thawed))
-    return charts.curves(series, metric, smoothing), charts.curves_alt(series, metric)
+    figure, alt = charts.curves(series, _metric, _smoothing), charts.curves_alt(series, _metric)
+    st.plotly_chart(figure, config=charts.CONFIG, alt=alt, key=_key)
 
 
-def accuracy_dots(rows: list[dict[str, Any]], split: str, marks: dict[str, tuple[PublishedFigure, ...]]) -> None:
-    """Draw the accuracies of rows of `comparison.figures` on one split, published figures marked by run id."""
-    figure, alt = _accuracy_dots(rows, split, marks)
-    st.plotly_chart(figure, config=charts.CONFIG, alt=alt, key=f"accuracy_dots_{split}")
-
-
-@st.cache_data(max_entries=128, show_spinner=False)
-def _accuracy_dots(
-    rows: list[dict[str, Any]], split: str, marks: dict[str, tuple[PublishedFigure, ...]]
-) -> tuple[dict[str, Any], str]:
-    drawn = accuracy_chart.accuracy_dots(rows, split, marks)
-    return drawn, accuracy_chart.accuracy_dots_alt(rows, split, marks)
-
-
-def pick_runs(label: str, key: str, among: list[Run], default: list[Run]) -> list[Run]:
+def pick_runs(label: str, key: str, saved: SavedRuns) -> list[Run]:
     """Let the user pick runs; the URL names them by id (`?runs=ID&runs=ID`) and reopens the same choice.
 
     Not `bind="query-params"`, which would put the labels shown into the URL instead of the ids.
@@ -192,17 +181,16 @@ def pick_runs(label: str, key: str, among: list[Run], default: list[Run]) -> lis
     Args:
         label: what the picker says.
         key: the widget's key; the URL's parameter is always `runs`.
-        among: the runs to pick from.
-        default: the choice when the URL names none of them; it leaves the URL clean.
+        saved: the runs to pick from; those it opens on are the choice when the URL names none, and leave it clean.
     """
-    by_id = {run.id: run for run in among}
-    usual = [run.id for run in default]
+    by_id = {run.id: run for run in saved.whole}
+    usual = [run.id for run in saved.opening]
     told = [run_id for run_id in st.query_params.get_all("runs") if run_id in by_id]
     # The URL wins when the page opens and when it has changed under us (back, forward); otherwise the widget does.
     if key not in st.session_state or told != st.session_state.get(f"{key}_told"):
         st.session_state[key] = told or usual
-    labels = comparison.run_labels(among)
-    picked = st.multiselect(label, list(by_id), format_func=labels.__getitem__, key=key, placeholder="Choose runs")
+    names = saved.labels.__getitem__
+    picked = st.multiselect(label, list(by_id), format_func=names, key=key, placeholder="Choose runs")
     told = [] if picked == usual else picked
     if told != st.query_params.get_all("runs"):
         if told:
@@ -237,30 +225,10 @@ def _name(run: Run) -> str:
     return f"{run.recipe.get('id')}, seed {run.seed}, {started} ({run.id[-4:]})"
 
 
-def reference_ids(run: Run | None = None) -> list[str]:
-    """List the ids of the recorded runs that a run compares with, on its pictures if there are any, else the lesson's.
-
-    Args:
-        run: any run; None for the lesson's.
-    """
-    recorded = comparison.reference_runs(runs()) if run is None else comparison.on_the_same_pictures(run, runs())
-    return [one.id for one in recorded]
-
-
 @st.cache_resource(max_entries=8, ttl=60, show_spinner="Reading the pictures (drawings are made at their first use)")
 def dataset(source: str) -> Dataset:
     """Open a dataset; one object serves all sessions and is never changed."""
     return open_dataset(source)
-
-
-def predictions(run: Run) -> "pd.DataFrame":
-    """Read a run's predictions.csv, again only when its files have changed."""
-    return _predictions(run, str(run.path), run.modified())
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def _predictions(_run: Run, path: str, modified: float) -> "pd.DataFrame":
-    return _run.predictions()
 
 
 def percent(share: float | None) -> str:
