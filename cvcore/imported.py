@@ -19,7 +19,8 @@ from typing import Any
 from cvcore.errors import CvcoreError, InvalidHistory
 from cvcore.files import replace_json, replace_text
 from cvcore.recipe import STRATEGIES
-from cvcore.run_directory import HISTORY_COLUMNS, SCHEMA, Run, list_runs, load_run
+from cvcore.run_directory import SCHEMA, Run, list_runs, load_run
+from cvcore.run_history import HISTORY_COLUMNS
 from cvcore.saved_history import MAX_BYTES, SavedHistory, listed, read_history
 from cvcore.settings import runs_folder
 
@@ -36,6 +37,7 @@ def import_history(
     strategy: str | None = None,
     title: str | None = None,
     dataset: str | None = None,
+    owner: str | None = None,
     folder: Path | None = None,
 ) -> Run:
     """Make a run of one saved history.
@@ -47,6 +49,7 @@ def import_history(
         title: a few words for people, at most MAX_TITLE characters; default the file's name without its ending.
         dataset: what it was trained on, in a few words, at most MAX_DATASET characters; default not known. It is not
             matched with the datasets that are here: nothing shows that the pictures and splits were the same.
+        owner: whose run it is; None from a terminal.
         folder: where run directories are; default `settings.runs_folder()`.
 
     Returns:
@@ -77,7 +80,7 @@ def import_history(
     if len(imported) >= MAX_RUNS:
         raise CvcoreError(f"a runs folder may hold at most {MAX_RUNS} imported runs; delete those that are no longer "
                           "needed, then import again")  # fmt: skip
-    return _write(folder, history, origin, strategy or NOT_KNOWN, words["title"][0], words["dataset"][0])
+    return _write(folder, history, origin, strategy or NOT_KNOWN, words["title"][0], words["dataset"][0], owner)
 
 
 def import_file(path: Path, **words: Any) -> Run:
@@ -90,7 +93,10 @@ def import_file(path: Path, **words: Any) -> Run:
     return import_history(data, path.name, **words)
 
 
-def _write(folder: Path, history: SavedHistory, origin: dict[str, Any], strategy: str, title: str, dataset: str) -> Run:
+def _write(
+    folder: Path, history: SavedHistory, origin: dict[str, Any], strategy: str, title: str, dataset: str,
+    owner: str | None,
+) -> Run:  # fmt: skip
     now = datetime.now(UTC)
     # The prefix keeps it apart from every recipe that is trained here, whatever the file is called.
     recipe_id = f"imported-{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')[:40].strip('-') or 'history'}"
@@ -106,7 +112,7 @@ def _write(folder: Path, history: SavedHistory, origin: dict[str, Any], strategy
         "dataset": {"id": dataset, "title": dataset, "fingerprint": None, "counts": {}},
         "seed": None,
         "attempt": 1,
-        "owner": None,
+        "owner": owner,
         "created": created,
         "device": None,
         "timings": {},

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cvcore.code_export import standalone_script
 from cvcore.datasets import Dataset
 from cvcore.errors import InvalidRecipe
-from cvcore.files import replace_text
 from cvcore.recipe import SHARED_WITH_START, Recipe, make_recipe
 from cvcore.run_directory import Run, load_run
-from cvcore.run_writer import create_run, disk_errors_as_sentences
+from cvcore.run_writer import create_run
 from cvcore.settings import runs_folder
 
 
@@ -24,6 +23,7 @@ def new_run(
     runs: Path | None = None,
     from_run: str | None = None,
     status: str = "queued",
+    **words: Any,
 ) -> Run:
     """Check a recipe against its dataset, then create the run directory with run.json and code.py.
 
@@ -34,6 +34,7 @@ def new_run(
         runs: the runs folder; default `settings.runs_folder()`.
         from_run: id of a features run that a finetune recipe continues; None trains the head first.
         status: `queued` for a worker, or `running` when this process is about to train it.
+        **words: owner, backend, ticket, estimate, group and name, as `run_writer.create_run` takes them.
 
     Raises:
         CvcoreError: the recipe does not fit the dataset or the run it continues, or the run cannot be written; then
@@ -43,14 +44,8 @@ def new_run(
     check_fits(recipe, dataset)
     if from_run is not None:
         check_continues(recipe, load_run(from_run, folder), dataset)
-    run = create_run(recipe, dataset.summary(), seed, folder=folder, from_run=from_run, status=status)
-    try:
-        with disk_errors_as_sentences(run.path):
-            replace_text(run.path / "code.py", standalone_script(run.info))
-    except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)
-        raise
-    return run
+    return create_run(recipe, dataset.summary(), seed, folder=folder, from_run=from_run, status=status,
+                      code=standalone_script, **words)  # fmt: skip
 
 
 def check_fits(recipe: Recipe, dataset: Dataset) -> None:

@@ -9,32 +9,30 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import re
-import shutil
-import sys
 import time
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cvcore.errors import CvcoreError, RunDamaged, RunNotFound
+from cvcore.processes import on_this_computer, process_alive
+from cvcore.run_checks import is_sound, is_sound_metrics
+from cvcore.run_history import HISTORY_COLUMNS as HISTORY_COLUMNS
+from cvcore.run_history import read_columns
 from cvcore.settings import runs_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
-HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 STOP_FILE = "stop"
-SILENT_AFTER = 180.0  # seconds without a sign of life after which a run on another computer is taken to be gone
-WORKER_STARTS_WITHIN = 4.0  # seconds from queueing a run to a living worker, on a busy machine
-STATUSES = ("queued", "running", "done", "stopped", "failed", "interrupted")
+STATE_FILE = "state.npz"
+HEARTBEAT_FILE = "heartbeat.json"
+SILENT_AFTER = 60.0  # seconds without a heartbeat after which a run on another computer is taken to be gone
+REQUEUES = 2  # times that a run whose process is gone goes back into the line by itself
 RESUMABLE = ("stopped", "interrupted", "failed")
-LARGEST = sys.float_info.max  # of any figure in a run's files, which may have been edited by hand
-MOST = 10**12  # of anything that is counted in them
 
 
 @dataclass(frozen=True)
@@ -81,31 +79,76 @@ class Run:
         return bool(self.info.get("reference"))
 
     @property
+    def owner(self) -> str | None:
+        """Whose run it is, 16 hex digits; None for one launched from a terminal, recorded, or of an older version."""
+        owner = self.info.get("owner")
+        return owner if isinstance(owner, str) else None
+
+    @property
+    def name(self) -> str | None:
+        """What its owner calls it, or None."""
+        return self.info.get("name")
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that may write, from 1; 0 for a damaged run."""
+        return self.info.get("attempt", 0)
+
+    @property
+    def process(self) -> dict[str, Any] | None:
+        """The process that trains it, as `processes.this_process` describes one; None when none does."""
+        return process_of(self.info)
+
+    @property
+    def backend(self) -> str | None:
+        """The backend that trains it, `local` or `ray`; None for one trained in the process that launched it."""
+        return self.info.get("backend")
+
+    @property
+    def ticket(self) -> int | None:
+        """Its place in the line, larger than of every run queued before; None when it was never in one."""
+        return self.info.get("ticket")
+
+    @property
+    def turn(self) -> int | None:
+        """The number of its start among those of all runs, from 1; None before its first attempt starts."""
+        return self.info.get("turn")
+
+    @property
+    def requeues(self) -> int:
+        """How often it went back into the line by itself since a person last queued it."""
+        return self.info.get("requeues") or 0
+
+    @property
+    def estimate(self) -> dict[str, Any] | None:
+        """What it was expected to take when it was queued: {seconds, memory_mb, basis}, or None."""
+        return self.info.get("estimate")
+
+    @property
+    def group(self) -> dict[str, Any] | None:
+        """The sweep it belongs to: {id, title, seeds, train_pictures}, or None."""
+        return self.info.get("group")
+
+    @property
+    def comes_back(self) -> bool:
+        """True for an interrupted run that goes back into the line by itself."""
+        return self.status == "interrupted" and self.backend is not None and self.requeues < REQUEUES
+
+    @property
     def imported(self) -> bool:
         """True for a training history that was saved elsewhere: no predictions, model, seed or settings are known."""
         return bool(self.info.get("imported"))
-
-    @cached_property
-    def _history(self) -> pd.DataFrame:
-        import pandas as pd
-
-        rows = _complete_lines(self.path / "history.csv")
-        names = rows[0].split(",") if rows else list(HISTORY_COLUMNS)
-        records = [row.split(",") for row in rows[1:]]
-        frame = pd.DataFrame([row for row in records if len(row) == len(names)], columns=names)
-        frame = frame.apply(pd.to_numeric, errors="coerce").astype("float64")
-        frame = frame.where(frame.abs() <= LARGEST)
-        shares = [name for name in names if name.endswith("accuracy")]
-        frame[shares] = frame[shares].where((frame[shares] >= 0) & (frame[shares] <= 1))
-        frame = frame[frame["epoch"].between(1, MOST)]
-        return frame.astype({name: "int64" if name == "epoch" else "float64" for name in names})
 
     def history(self) -> pd.DataFrame:
         """Read history.csv: a row an epoch, columns HISTORY_COLUMNS, epochs from 1; empty before the first ends.
 
         What no figure can be, such as an accuracy of 2, is NaN.
         """
-        return self._history.copy()
+        stamp = _file_stamp(f"{self.path}/history.csv")
+        read: tuple[Any, pd.DataFrame] | None = self.__dict__.get("_history")
+        if read is None or read[0] != stamp:
+            read = self.__dict__["_history"] = (stamp, read_columns(self.path / "history.csv"))
+        return read[1].copy()
 
     def predictions(self) -> pd.DataFrame:
         """Read predictions.csv: split, path, label, predicted, one probability column a class; empty if none."""
@@ -158,20 +201,24 @@ class Run:
 def list_runs(folder: Path | None = None) -> list[Run]:
     """List the runs of a folder, newest id first; a damaged one has the status `damaged` and its sentence.
 
+    Files that have not changed since the last listing in this process are not read again: finished runs are then the
+    same objects, which other threads may hold too. Nobody changes what is in them.
+
     Args:
         folder: where the run directories are; default `settings.runs_folder()`.
     """
     folder = folder or runs_folder()
-    if not folder.is_dir():
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if RUN_ID.fullmatch(entry.name) and entry.is_dir()]
+    except OSError:
         return []
-    runs = []
-    for path in sorted(folder.iterdir(), key=lambda entry: entry.name, reverse=True):
-        if path.is_dir() and RUN_ID.fullmatch(path.name):
-            try:
-                runs.append(_read(path))
-            except RunDamaged as error:
-                runs.append(Run(path.name, path, {}, "damaged", None, str(error)))
-    return runs
+    known, now = _listings.pop(folder, {}), time.time()
+    listed = {name: _listed(folder, name, known, now) for name in sorted(names, reverse=True)}
+    _listings[folder] = listed
+    for longest_ago in list(_listings)[:-MOST_LISTINGS]:
+        _listings.pop(longest_ago, None)
+    return [run if run.status not in ("queued", "running") else _now(run) for _, run in listed.values()]
 
 
 def load_run(run_id: str, folder: Path | None = None) -> Run:
@@ -181,7 +228,7 @@ def load_run(run_id: str, folder: Path | None = None) -> Run:
         RunNotFound: the id is malformed or names no run.
         RunDamaged: its run.json cannot be read.
     """
-    return _read(run_path(run_id, folder))
+    return read_run(run_path(run_id, folder))
 
 
 def run_path(run_id: str, folder: Path | None = None) -> Path:
@@ -200,27 +247,18 @@ def run_path(run_id: str, folder: Path | None = None) -> Path:
 
 
 def request_stop(run: Run) -> None:
-    """Ask a queued or running run to stop at its next batch; what it has is kept.
+    """Ask a queued or running run to stop at its next batch, or one that comes back not to; what it has is kept.
 
     Raises:
-        CvcoreError: the run is not queued or running.
+        CvcoreError: the run is not queued or running, or the request cannot be written.
     """
-    if run.status not in ("queued", "running"):
+    if run.status not in ("queued", "running") and not run.comes_back:
         raise CvcoreError(f"only a queued or running run can be stopped; {run.id} is {run.status}")
-    (run.path / STOP_FILE).touch()
-
-
-def delete_run(run: Run) -> None:
-    """Delete a run's folder.
-
-    Raises:
-        CvcoreError: the run is queued or running (stop it first), or ships with the project.
-    """
-    if run.status in ("queued", "running"):
-        raise CvcoreError(f"a {run.status} run cannot be deleted; stop {run.id} first")
-    if run.reference:
-        raise CvcoreError(f"{run.id} is a reference run that ships with the project and is not deleted here")
-    shutil.rmtree(run.path)
+    try:
+        (run.path / STOP_FILE).touch()
+    except OSError as error:
+        raise CvcoreError(f"the request to stop {run.id} could not be written ({error.strerror or error}); make room "
+                          "in or give access to the runs folder, then stop it again") from error  # fmt: skip
 
 
 def worker_lock(folder: Path) -> Path:
@@ -248,48 +286,52 @@ def worker_alive(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def process_alive(owner: dict[str, Any] | None) -> bool:
-    """Say whether the process that owns a run still lives on this computer.
+def process_of(info: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the process that a run.json names; older versions called it the owner."""
+    process = info.get("process") or info.get("owner")
+    return process if isinstance(process, dict) else None
 
-    Args:
-        owner: {pid, started, host} as written by `run_writer.current_owner`, or None.
+
+def read_run(path: Path) -> Run:
+    """Read the run of a folder, wherever that is.
+
+    Raises:
+        RunDamaged: its run.json or metrics.json cannot be read.
     """
-    import psutil
-
-    if not owner:
-        return False
-    try:
-        process = psutil.Process(int(owner["pid"]))
-        same = abs(process.create_time() - float(owner["started"])) < 1.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return False
+    return _now(_stored(path))
 
 
-def _read(path: Path) -> Run:
+def _stored(path: Path) -> Run:
+    """Read a run with the status that stands in its run.json."""
     info = _read_json(path / "run.json")
-    if info is None:
+    if info is None or not is_sound(info):
         raise RunDamaged(f"run {path.name} is damaged: its run.json is missing or not readable, or has values that no "
                          "run has; delete the folder or restore the file, other runs are not affected")  # fmt: skip
-    status, error = str(info["status"]), info.get("error")
-    if status == "running" and not _trains(path, info.get("owner")):
-        status, error = "interrupted", "The process of this run is gone; resume it from its last finished epoch."
-    if status == "queued" and (path / STOP_FILE).exists():
-        status, error = "stopped", "Stopped before it began; resume it to train."
-    elif status == "queued" and _age(path / "run.json") > WORKER_STARTS_WITHIN and not worker_alive(path.parent):
-        status, error = "interrupted", "No worker is left to start this run; resume it."
     metrics = _read_json(path / "metrics.json")
-    if metrics is not None and not _is_sound_metrics(metrics):
+    if metrics is not None and not is_sound_metrics(metrics):
         raise RunDamaged(f"run {path.name} is damaged: its metrics.json has figures that are no numbers, or that "
                          "none can be; delete the folder or restore the file, other runs are not affected")  # fmt: skip
-    return Run(path.name, path, info, status, metrics, error)
+    return Run(path.name, path, info, str(info["status"]), metrics, info.get("error"))
 
 
-def _trains(path: Path, owner: dict[str, Any] | None) -> bool:
-    """Say whether a run's process lives; of one on another computer we only see whether its files still change."""
-    if isinstance(owner, dict) and owner.get("host") != platform.node():
-        return min(_age(path / name) for name in ("run.json", "progress.json", "history.csv")) < SILENT_AFTER
-    return process_alive(owner)
+def _now(run: Run) -> Run:
+    """Return a run with the status that it really has: its process may be gone, or it was asked to stop."""
+    if run.status == "running" and not _trains(run):
+        gone = replace(run, status="interrupted")
+        again = "it goes on by itself" if gone.comes_back else "resume it"
+        return replace(gone, error=f"The process of this run is gone; {again} from its last finished epoch.")
+    if run.status == "queued" and (run.path / STOP_FILE).exists():
+        return replace(run, status="stopped", error="Stopped before it began; resume it to train.")
+    return run
+
+
+def _trains(run: Run) -> bool:
+    """Say whether a run's process lives; of one on another computer we only see its heartbeat."""
+    process = run.process
+    if process is None or on_this_computer(process):
+        return process_alive(process)
+    names = ("run.json", HEARTBEAT_FILE, "progress.json", "history.csv")  # older versions have no heartbeat
+    return min(_age(run.path / name) for name in names) < SILENT_AFTER
 
 
 def _age(path: Path) -> float:
@@ -299,86 +341,37 @@ def _age(path: Path) -> float:
         return float("inf")
 
 
+# What `list_runs` has read: by folder and run the files' state then, and the run as stored.
+_Stamp = tuple[tuple[int, int, int] | None, ...]
+_listings: dict[Path, dict[str, tuple[_Stamp, Run]]] = {}
+MOST_LISTINGS = 8  # folders
+SETTLES = 0.1  # seconds in which a file may change twice without a change of its time, which ticks that coarsely
+
+
+def _listed(folder: Path, name: str, known: dict[str, tuple[_Stamp, Run]], now: float) -> tuple[_Stamp, Run]:
+    stamp = tuple(_file_stamp(f"{folder}/{name}/{file}") for file in ("run.json", "metrics.json"))
+    earlier = known.get(name)
+    if earlier is not None and earlier[0] == stamp:
+        return earlier
+    try:
+        run = _stored(folder / name)
+    except RunDamaged as error:
+        run = Run(name, folder / name, {}, "damaged", None, str(error))
+    settled = all(file is None or abs(now - file[0] / 1e9) > SETTLES for file in stamp)
+    return (stamp if settled else ()), run
+
+
+def _file_stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  (twice a run and listing: a Path takes three times as long)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(document, dict):
-        return None
-    return document if path.name != "run.json" or _is_sound(document) else None
-
-
-def _is_sound(info: dict[str, Any]) -> bool:
-    """Say whether a run.json has what every reader relies on."""
-    recipe, dataset = info.get("recipe"), info.get("dataset")
-    return (
-        _all_finite(info)
-        and isinstance(recipe, dict)
-        and isinstance(dataset, dict)
-        and isinstance(recipe.get("id"), str)
-        and isinstance(recipe.get("strategy"), str)
-        and _has_counts(recipe)
-        and (not isinstance(recipe.get("starts_from"), dict) or _has_counts(recipe["starts_from"]))
-        and info.get("status") in STATUSES
-        and isinstance(info.get("attempt"), int)
-        and isinstance(info.get("timings", {}), dict)
-        and _are_counts(dataset.get("counts", {}))
-    )
-
-
-def _all_finite(value: Any) -> bool:
-    """Say whether every number within is one that arithmetic and formats take: finite, and no 10**400."""
-    if isinstance(value, dict | list):
-        return all(map(_all_finite, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, bool) or not isinstance(value, int | float) or _is_number(value)
-
-
-def _has_counts(recipe: dict[str, Any]) -> bool:
-    """Say whether the numbers of a recipe that readers count pictures and epochs with are such numbers, or missing."""
-    counted = ("batch_size", "epochs", "steps_per_epoch", "validation_steps")
-    return all(_is_count(recipe.get(name, 1), least=1) for name in counted)
-
-
-def _are_counts(counts: Any) -> bool:
-    """Say whether this is {split: {class: pictures}}."""
-    splits = counts.values() if isinstance(counts, dict) else [None]
-    return all(isinstance(split, dict) and None not in split.values() and all(map(_is_count, split.values()))
-               for split in splits)  # fmt: skip
-
-
-def _is_sound_metrics(metrics: dict[str, Any]) -> bool:
-    """Say whether every figure is a number that it can be, a pair of such, such numbers by name, or missing."""
-    for name, value in metrics.items():
-        if name == "test_accuracy_interval":
-            sound = not value or (
-                isinstance(value, list) and len(value) == 2 and all(_is_number(n, 0, 1) for n in value)
-            )
-        elif name in ("parameters", "seconds"):
-            sound = not value or (isinstance(value, dict) and all(_is_number(n, 0) for n in value.values()))
-        elif name in ("best_epoch", "epochs", "test_count"):
-            sound = _is_count(value)
-        else:
-            sound = _is_number(value, 0, 1) if name.endswith("accuracy") else _is_number(value)
-        if not sound:
-            return False
-    return True
-
-
-def _is_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> bool:
-    """Say whether this is a number within these bounds, or missing."""
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high)
-
-
-def _is_count(value: Any, least: int = 0) -> bool:
-    """Say whether this is a whole number that counts something, or missing."""
-    return not isinstance(value, float) and _is_number(value, least, MOST)
-
-
-def _complete_lines(path: Path) -> list[str]:
-    """The lines of a file that end in a newline: a writer killed in mid-line leaves one that does not."""
-    try:
-        text = path.read_text()
-    except OSError:
-        return []
-    return text[: text.rfind("\n") + 1].splitlines()
+    return document if isinstance(document, dict) else None

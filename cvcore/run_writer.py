@@ -1,46 +1,41 @@
-"""Write a run directory: state files replaced whole, history appended, a newer attempt fences off an older one."""
+"""What becomes of a run: created, queued again, started, given up, renamed. Each is one change of its run.json."""
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
+import errno
 import platform
 import secrets
-import time
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cvcore.attempt_writer import RunWriter, disk_errors_as_sentences, run_locked
 from cvcore.errors import CvcoreError, SupersededAttempt
 from cvcore.files import replace_json, replace_text
+from cvcore.processes import this_process
 from cvcore.recipe import Recipe
-from cvcore.run_directory import HISTORY_COLUMNS, RESUMABLE, SCHEMA, STOP_FILE, Run, load_run
+from cvcore.run_directory import (
+    HEARTBEAT_FILE,
+    REQUEUES,
+    RESUMABLE,
+    SCHEMA,
+    STOP_FILE,
+    Run,
+    load_run,
+)
 from cvcore.settings import runs_folder
+from cvcore.waiting_line import next_turn
 
-PROGRESS_INTERVAL = 0.4  # seconds between two writes of progress.json
-
-
-@contextmanager
-def disk_errors_as_sentences(path: Path) -> Iterator[None]:
-    """Turn an operating system's error about this run's folder into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise CvcoreError(
-            f"the run could not be written ({error.strerror or error}); make room in or give access to the runs "
-            f"folder, then resume {path.name}"
-        ) from error
-
-
-def current_owner() -> dict[str, Any]:
-    """Describe this process so that readers can tell whether it still lives."""
-    import psutil
-
-    return {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": platform.node()}
+__all__ = [
+    "RunWriter", "create_run", "disk_errors_as_sentences", "give_up", "rename_run", "requeue", "start_attempt",
+    "take_turn",
+]  # fmt: skip
+LONGEST_NAME = 80  # characters
 
 
 def create_run(
@@ -52,8 +47,15 @@ def create_run(
     from_run: str | None = None,
     weights: dict[str, Any] | None = None,
     status: str = "queued",
+    owner: str | None = None,
+    backend: str | None = None,
+    ticket: int | None = None,
+    estimate: dict[str, Any] | None = None,
+    group: dict[str, Any] | None = None,
+    name: str | None = None,
+    code: Callable[[dict[str, Any]], str] | None = None,
 ) -> Run:
-    """Create a run directory.
+    """Create a run directory, which nobody sees before it is whole.
 
     Args:
         recipe: the whole recipe, written into run.json.
@@ -63,26 +65,39 @@ def create_run(
         from_run: id of the run whose model a finetune recipe continues.
         weights: name, sha256 and bytes of a local weights file, or None.
         status: `queued`, or `running` when this process is about to train it.
+        owner: whose run it is; None from a terminal.
+        backend: the backend that trains it, `local` or `ray`; None for this process.
+        ticket: its place in the line, from `waiting_line.next_ticket`; None for one that does not wait.
+        estimate: what it is expected to take: {seconds, memory_mb, basis}, or None.
+        group: the sweep it belongs to: {id, title, seeds, train_pictures}, or None.
+        name: what its owner calls it, or None.
+        code: makes the text of code.py of what stands in run.json; None leaves that file out.
 
     Raises:
-        CvcoreError: the seed is out of range, or the folder cannot be written.
+        CvcoreError: the seed is out of range, the name is none, or the folder cannot be written.
     """
     if not 0 <= seed < 2**31:
         raise CvcoreError(f"seed must be between 0 and {2**31 - 1}; received {seed}")
     folder = folder or runs_folder()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    path = folder / f"{stamp}-{recipe.id}-{secrets.token_hex(2)}"
     info = {
         "schema": SCHEMA,
-        "run": path.name,
+        "run": "",
+        "name": _checked_name(name),
         "status": status,
         "recipe": recipe.model_dump(mode="json"),
         "dataset": dataset,
         "seed": seed,
         "from_run": from_run,
         "weights": weights,
+        "group": group,
+        "owner": owner,
+        "backend": backend,
+        "ticket": ticket,
+        "turn": None,
         "attempt": 1,
-        "owner": current_owner(),
+        "requeues": 0,
+        "process": this_process() if status == "running" else None,
+        "estimate": estimate,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
         "device": None,
@@ -90,14 +105,198 @@ def create_run(
         "peak_memory": None,
         "error": None,
     }
-    with disk_errors_as_sentences(path):
-        path.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))  # no reader looks into a hidden folder
         try:
-            replace_json(path / "run.json", info)
-        except OSError:
-            path.rmdir()
+            while True:
+                run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{recipe.id}-{secrets.token_hex(2)}"
+                info["run"] = run_id
+                replace_json(making / "run.json", info)
+                if code is not None:
+                    replace_text(making / "code.py", code(info))
+                making.chmod(0o755)  # mkdtemp makes it private to this user
+                try:
+                    making.rename(folder / run_id)
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                        raise
+                    continue  # of a class that launches one recipe in one second, two may have drawn the same number
+                return load_run(run_id, folder)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
             raise
-    return load_run(path.name, folder)
+    except OSError as error:
+        raise CvcoreError(f"the run could not be written ({error.strerror or error}); make room in or give access to "
+                          "the runs folder, then launch it again") from error  # fmt: skip
+
+
+def requeue(run: Run, by_watchdog: bool = False, *, ticket: int | None = None, backend: str | None = None) -> Run:
+    """Queue a run again; its attempt is raised at once, so that whatever still trains it writes no more.
+
+    Args:
+        run: as read; the watchdog's judgement holds only for the attempt that it has read.
+        by_watchdog: False for a person, who may queue a stopped, failed or interrupted run; True for the watchdog,
+            which may queue one that stands as queued or running in its run.json, REQUEUES times.
+        ticket: a new place in the line; None keeps the one it had.
+        backend: who trains it now; None leaves that as it was.
+
+    Returns:
+        The run as it is now.
+
+    Raises:
+        SupersededAttempt: the watchdog's run has gone on to another attempt or has ended meanwhile.
+        CvcoreError: its status does not allow it, or the disk is full or not writable.
+    """
+    with _changing(run) as (now, changes):
+        if by_watchdog:
+            _check_still(now, run.attempt)
+            if now.requeues >= REQUEUES:
+                raise CvcoreError(f"a run goes back into the line by itself at most {REQUEUES} times; {run.id} has "
+                                  "done so already")  # fmt: skip
+        elif now.status not in RESUMABLE:
+            raise CvcoreError(f"only a stopped, failed or interrupted run can be resumed; {run.id} is {now.status}")
+        changes |= {"status": "queued", "process": None, "owner": now.owner, "job": None, "error": None}
+        changes |= {"attempt": now.attempt + 1, "requeues": now.requeues + 1 if by_watchdog else 0}
+        changes |= {"ticket": ticket} if ticket is not None else {}
+        changes |= {"backend": backend} if backend is not None else {}
+        if not by_watchdog:  # a person's request to stop holds for the attempts that nobody asked for, too
+            (run.path / STOP_FILE).unlink(missing_ok=True)
+        (run.path / HEARTBEAT_FILE).unlink(missing_ok=True)
+    return load_run(run.id, run.path.parent)
+
+
+def take_turn(run: Run, attempt: int | None = None) -> Run:
+    """Note that a queued run's turn has come, where that is its first; whoever places it into a slot does so.
+
+    Args:
+        run: as read.
+        attempt: the attempt that is meant; default the one that was read.
+
+    Raises:
+        SupersededAttempt: the run has gone on to another attempt, or has ended.
+        CvcoreError: the disk is full or not writable.
+    """
+    if run.turn is not None:
+        return run
+    turn = next_turn(run.path.parent)
+    with _changing(run) as (now, changes):
+        _check_still(now, attempt or run.attempt)
+        changes["turn"] = turn if now.turn is None else now.turn
+    return load_run(run.id, run.path.parent)
+
+
+def start_attempt(run: Run, attempt: int | None = None) -> RunWriter:
+    """Take a run over in this process: status `running`, this process as the one that trains it.
+
+    Args:
+        run: as read.
+        attempt: the attempt that a backend has started this process for; None for a run trained in the process that
+            asked for it, which takes it out of its backend's care.
+
+    Raises:
+        SupersededAttempt: the attempt asked for is over, or another process has taken it.
+        CvcoreError: another living process is running it, it is done, or it cannot be written.
+    """
+    turn = next_turn(run.path.parent) if run.turn is None else run.turn
+    with _changing(run) as (now, changes):
+        number = attempt or now.attempt
+        if attempt is None:
+            number += 0 if _is_first(now) else 1
+            changes |= {"backend": None, "attempt": number}
+        else:
+            _check_still(now, attempt, "queued")
+            if now.status != "queued":
+                raise SupersededAttempt(f"run {now.id} was stopped before attempt {attempt} began")
+        changes |= {"process": this_process(), "owner": now.owner, "status": "running", "error": None}
+        changes |= {"turn": turn if now.turn is None else now.turn, "versions": _versions()}
+        if attempt is None and now.status in RESUMABLE:  # a request made while it was queued is meant for this attempt
+            (run.path / STOP_FILE).unlink(missing_ok=True)
+        for left_behind in run.path.glob(".*.tmp*"):  # by a process killed while it replaced a file
+            left_behind.unlink(missing_ok=True)
+    return RunWriter(run.path, number, changes["process"])
+
+
+def give_up(run: Run, attempt: int, status: str, sentence: str) -> bool:
+    """Write the final status of a run whose process is gone.
+
+    Args:
+        run: as read.
+        attempt: the one whose process is gone.
+        status: failed, interrupted or stopped.
+        sentence: why.
+
+    Returns:
+        False, and nothing was written, when the run has gone on to another attempt or has ended meanwhile.
+
+    Raises:
+        CvcoreError: the disk is full or not writable.
+    """
+    try:
+        with _changing(run) as (now, changes):
+            _check_still(now, attempt)
+            changes |= {"status": status, "error": sentence, "process": None, "owner": now.owner}
+            with suppress(OSError):
+                RunWriter(run.path, attempt).append_log(f"{status}: {sentence}")
+            for name in (STOP_FILE, HEARTBEAT_FILE):
+                (run.path / name).unlink(missing_ok=True)
+    except SupersededAttempt:
+        return False
+    return True
+
+
+def rename_run(run: Run, name: str | None) -> Run:
+    """Change what a run is called; its id stays.
+
+    Args:
+        run: not a reference run.
+        name: 1 to LONGEST_NAME printable characters on one line; None or "" takes the name away.
+
+    Raises:
+        CvcoreError: the name breaks that rule, the run ships with the project, or it cannot be written.
+    """
+    with _changing(run, "rename") as (now, changes):
+        if now.reference:
+            raise CvcoreError(f"{run.id} is a reference run that ships with the project and is not renamed here")
+        changes["name"] = _checked_name(name)
+    return load_run(run.id, run.path.parent)
+
+
+def _checked_name(name: str | None) -> str | None:
+    text = (name or "").strip()
+    if len(text) > LONGEST_NAME or not text.isprintable():
+        raise CvcoreError(f"a name must have at most {LONGEST_NAME} printable characters on one line; received "
+                          f"{len(text)}: {text[:LONGEST_NAME]!r}")  # fmt: skip
+    return text or None
+
+
+@contextmanager
+def _changing(run: Run, what: str = "resume") -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Lock a run, yield it as it is now and the changes to fill in, and write them; nothing is written on an error."""
+    changes: dict[str, Any] = {}
+    with disk_errors_as_sentences(run.path, what), run_locked(run.path):
+        now = load_run(run.id, run.path.parent)
+        yield now, changes
+        replace_json(run.path / "run.json", {**now.info, **changes})
+
+
+def _check_still(now: Run, attempt: int, *statuses: str) -> None:
+    """Check that a run is still at this attempt, and queued or running as its run.json says."""
+    stored = now.info["status"]
+    if now.attempt != attempt or stored not in (statuses or ("queued", "running")):
+        raise SupersededAttempt(f"attempt {attempt} of run {now.id} is over or taken: it is {stored} now, at attempt "
+                                f"{now.attempt}")  # fmt: skip
+
+
+def _is_first(now: Run) -> bool:
+    """Say whether a run that this process takes over by itself has its attempt still before it."""
+    if now.status == "running":
+        if now.process != this_process():
+            raise CvcoreError(f"run {now.id} is still running; stop it before resuming")
+        return not (now.path / "log.txt").exists()
+    if now.status not in ("queued", *RESUMABLE):
+        raise CvcoreError(f"only a queued, stopped, failed or interrupted run can be started; {now.id} is {now.status}")
+    return now.status == "queued"
 
 
 def _versions() -> dict[str, str]:
@@ -106,135 +305,3 @@ def _versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             versions[name.removesuffix("-cpu")] = metadata.version(name)
     return versions
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep every other process from changing this run's run.json meanwhile."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def requeue(run: Run) -> None:
-    """Queue a stopped, failed or interrupted run again for a worker.
-
-    Raises:
-        CvcoreError: it is queued, running or done.
-    """
-    with disk_errors_as_sentences(run.path), _locked(run.path):
-        run = load_run(run.id, run.path.parent)
-        if run.status not in RESUMABLE:
-            raise CvcoreError(f"only a stopped, failed or interrupted run can be resumed; {run.id} is {run.status}")
-        (run.path / STOP_FILE).unlink(missing_ok=True)
-        replace_json(run.path / "run.json", {**run.info, "status": "queued", "owner": None, "error": None})
-
-
-def start_attempt(run: Run) -> RunWriter:
-    """Take a run over in this process: a new attempt number, this process as owner, status `running`.
-
-    Raises:
-        CvcoreError: another living process is running it, or it is done.
-    """
-    with disk_errors_as_sentences(run.path), _locked(run.path):
-        run = load_run(run.id, run.path.parent)
-        owner = run.info.get("owner") or {}
-        if run.status == "running" and owner.get("pid") != os.getpid():
-            raise CvcoreError(f"run {run.id} is still running; stop it before resuming")
-        if run.status not in ("queued", "running", *RESUMABLE):
-            raise CvcoreError(
-                f"only a queued, stopped, failed or interrupted run can be started; {run.id} is {run.status}"
-            )
-        if run.status in RESUMABLE:  # a request made while it was queued is meant for this attempt
-            (run.path / STOP_FILE).unlink(missing_ok=True)
-        for left_behind in run.path.glob(".*.tmp*"):  # by a process killed while it replaced a file
-            left_behind.unlink(missing_ok=True)
-        first = run.status in ("queued", "running") and not (run.path / "log.txt").exists()
-        attempt = run.info.get("attempt", 1) + (0 if first else 1)
-        taken = {"attempt": attempt, "owner": current_owner(), "status": "running", "error": None}
-        replace_json(run.path / "run.json", {**run.info, **taken, "versions": _versions()})
-    return RunWriter(run.path, attempt, taken["owner"])
-
-
-class RunWriter:
-    """The one writer of a run; every write first checks that no newer attempt has taken over."""
-
-    def __init__(self, path: Path, attempt: int, owner: dict[str, Any] | None = None) -> None:
-        self.path = path
-        self.attempt = attempt
-        self.owner = owner
-        self._last_progress = 0.0
-
-    def check_attempt(self) -> dict[str, Any]:
-        """Return run.json as it is now.
-
-        Raises:
-            SupersededAttempt: a newer attempt, or another process with the same number, has taken over.
-        """
-        info = json.loads((self.path / "run.json").read_text())
-        if info["attempt"] != self.attempt or (self.owner and info["owner"] != self.owner):
-            raise SupersededAttempt(f"attempt {info['attempt']} of run {self.path.name} has taken over from "
-                                    f"attempt {self.attempt}, which writes no more")  # fmt: skip
-        return info
-
-    def update(self, **fields: Any) -> None:
-        """Replace some fields of run.json."""
-        with disk_errors_as_sentences(self.path), _locked(self.path):
-            replace_json(self.path / "run.json", {**self.check_attempt(), **fields})
-
-    def replace_history(self, rows: list[dict[str, Any]]) -> None:
-        """Replace history.csv whole, as when an attempt begins."""
-        with disk_errors_as_sentences(self.path):
-            self.check_attempt()
-            lines = [",".join(HISTORY_COLUMNS), *map(_history_line, rows)]
-            replace_text(self.path / "history.csv", "\n".join(lines) + "\n")
-
-    def append_history(self, row: dict[str, Any]) -> None:
-        """Append one finished epoch to history.csv."""
-        with disk_errors_as_sentences(self.path):
-            self.check_attempt()
-            with (self.path / "history.csv").open("a") as stream:
-                stream.write(_history_line(row) + "\n")
-
-    def progress(self, document: dict[str, Any], *, now: bool = False) -> None:
-        """Replace progress.json, at most every PROGRESS_INTERVAL seconds unless `now`."""
-        if now or time.monotonic() - self._last_progress >= PROGRESS_INTERVAL:
-            self._last_progress = time.monotonic()
-            self.document("progress.json", document)
-
-    def document(self, name: str, content: dict[str, Any]) -> None:
-        """Replace one JSON file of the run."""
-        with disk_errors_as_sentences(self.path):
-            self.check_attempt()
-            replace_json(self.path / name, content)
-
-    def text(self, name: str, content: str) -> None:
-        """Replace one text file of the run."""
-        with disk_errors_as_sentences(self.path):
-            self.check_attempt()
-            replace_text(self.path / name, content)
-
-    def log(self, line: str) -> None:
-        """Append a line to log.txt, with the time in UTC."""
-        with suppress(OSError), (self.path / "log.txt").open("a") as stream:
-            stream.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
-
-    def stop_requested(self) -> bool:
-        """Say whether somebody asked this run to stop."""
-        return (self.path / STOP_FILE).exists()
-
-    def finish(self, status: str, error: str | None = None, **fields: Any) -> None:
-        """Write the final status and give the run up."""
-        with disk_errors_as_sentences(self.path), _locked(self.path):
-            final = {**self.check_attempt(), **fields, "status": status, "error": error, "owner": None}
-            replace_json(self.path / "run.json", final)
-            for name in (STOP_FILE, "progress.json") if status == "done" else (STOP_FILE,):
-                (self.path / name).unlink(missing_ok=True)
-        self.log(f"attempt {self.attempt}: {status}" + (f": {error}" if error else ""))
-
-
-def _history_line(row: dict[str, Any]) -> str:
-    return ",".join(str(row[name]) for name in HISTORY_COLUMNS)

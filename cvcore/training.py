@@ -23,7 +23,7 @@ from cvcore.models import Network, build, count_parameters
 from cvcore.new_run import check_fits
 from cvcore.recipe import make_recipe
 from cvcore.run_directory import Run, load_run
-from cvcore.run_writer import RunWriter, disk_errors_as_sentences, start_attempt
+from cvcore.run_writer import RunWriter, start_attempt
 from cvcore.strategies import Phase, phases
 from cvcore.training_state import STATE_FILE, TrainingState
 
@@ -31,8 +31,9 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 def execute(
-    run: Run, dataset: Dataset | None = None, weights_file: Path | None = None, on_progress: Progress | None = None
-) -> Run:
+    run: Run, dataset: Dataset | None = None, weights_file: Path | None = None, on_progress: Progress | None = None,
+    writer: RunWriter | None = None,
+) -> Run:  # fmt: skip
     """Train a queued, stopped, failed or interrupted run in this process until it ends.
 
     Args:
@@ -40,6 +41,7 @@ def execute(
         dataset: the run's dataset; None looks it up by id and fingerprint.
         weights_file: a local file with the base's weights, or None.
         on_progress: called with what progress.json says, on every batch.
+        writer: of the attempt that this process has taken already; None takes the next one.
 
     Returns:
         The run as it is now: done, stopped or failed.
@@ -48,7 +50,15 @@ def execute(
         SupersededAttempt: a newer attempt took the run over; this one wrote nothing more.
         CvcoreError: the run could not be written, not even to say so.
     """
-    writer = start_attempt(run)
+    writer = writer or start_attempt(run)
+    with writer.heartbeat():
+        _train(run, writer, dataset, weights_file, on_progress)
+    return load_run(run.id, run.path.parent)
+
+
+def _train(
+    run: Run, writer: RunWriter, dataset: Dataset | None, weights_file: Path | None, on_progress: Progress | None
+) -> None:
     try:
         session = Session(run, writer, on_progress)
         try:
@@ -64,7 +74,6 @@ def execute(
     except Exception as error:  # noqa: BLE001  (whatever Keras raises is this run's failure; its traceback is logged)
         writer.log(traceback.format_exc())
         _fail(writer, f"Training failed ({type(error).__name__}); log.txt in the run directory has the details.")
-    return load_run(run.id, run.path.parent)
 
 
 def _fail(writer: RunWriter, sentence: str) -> None:
@@ -98,8 +107,7 @@ class Session:
         """Go through the phases from where the state is, then evaluate."""
         device = devices.prepare(self.recipe.mixed_precision)
         self.writer.update(device=device)
-        self.writer.log(f"attempt {self.writer.attempt} on {device['name']}, Keras on {device['backend']}, "
-                        f"{device['precision']}")  # fmt: skip
+        self.writer.log(f"on {device['name']}, Keras on {device['backend']}, {device['precision']}")
         self.writer.replace_history(self.state.rows)
         self.report("reading pictures", 0, 0)
         if dataset is None:
@@ -179,7 +187,6 @@ class Session:
         self.timings["evaluation"] = round(time.perf_counter() - began, 3)
         self.timings["total"] = round(self.elapsed(), 3)
         self.writer.finish("done", timings=self.timings, peak_memory=devices.peak_memory_mb())
-        (self.path / STATE_FILE).unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Keep what a stopped run has: its best checkpoint and that epoch's figures, and its state for a resume."""
@@ -201,20 +208,13 @@ class Session:
 
     def save_state(self) -> None:
         """Replace the state file, so that a resume goes on after the epoch that just ended."""
-        with disk_errors_as_sentences(self.path):
-            self.writer.check_attempt()
-            self.state.save(self.path)
+        with self.writer.replacing(STATE_FILE) as temporary:
+            self.state.save(temporary)
 
     def save_checkpoint(self, model: keras.Model) -> None:
         """Replace model.keras whole."""
-        temporary = self.path / ".model.tmp.keras"
-        try:
-            with disk_errors_as_sentences(self.path):
-                self.writer.check_attempt()
-                model.save(temporary)
-                temporary.replace(self.path / "model.keras")
-        finally:
-            temporary.unlink(missing_ok=True)
+        with self.writer.replacing("model.keras") as temporary:
+            model.save(temporary)
 
     def elapsed(self) -> float:
         """Return the seconds of this attempt and of the finished epochs of earlier ones."""

@@ -11,9 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cvcore.errors import CvcoreError
-from cvcore.files import replace_file
-
-STATE_FILE = "state.npz"
+from cvcore.run_directory import STATE_FILE
 
 
 @dataclass
@@ -69,15 +67,16 @@ class TrainingState:
         self.phase, self.phase_epochs, self.phase_ended = index, 0, False
         self.phase_best_val_loss, self.phase_best, self.optimizer = None, [], []
 
-    def save(self, folder: Path) -> None:
-        """Replace the state file of a run folder."""
+    def save(self, path: Path) -> None:
+        """Write the state into a file."""
         numbers = {name: value for name, value in vars(self).items() if name not in self.ARRAYS}
         arrays = {
             f"{name}_{index:04d}": array for name in self.ARRAYS for index, array in enumerate(getattr(self, name))
         }
         numbers["counts"] = {name: len(getattr(self, name)) for name in self.ARRAYS}
         meta = np.frombuffer(json.dumps(numbers).encode(), np.uint8)
-        replace_file(folder / STATE_FILE, lambda stream: np.savez(stream, meta=meta, **arrays))
+        with path.open("wb") as stream:
+            np.savez(stream, meta=meta, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> TrainingState:

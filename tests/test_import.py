@@ -16,9 +16,11 @@ from cvcore.errors import CvcoreError, InvalidHistory
 from cvcore.imported import import_file, import_history
 from cvcore.published import RECIPES, get_recipe
 from cvcore.recipe import STRATEGIES
-from cvcore.run_directory import HISTORY_COLUMNS, delete_run, list_runs, load_run
+from cvcore.run_directory import list_runs, load_run
+from cvcore.run_history import HISTORY_COLUMNS
 from cvcore.run_writer import requeue, start_attempt
 from cvcore.saved_history import MAX_BYTES
+from cvcore.trash import delete_run
 
 FOUR = {
     "loss": [0.7, 0.6, 0.4],

@@ -14,10 +14,11 @@ from tiny_lessons import tiny_augmented, tiny_scratch, tiny_stubborn
 from cvcore import api
 from cvcore.errors import CvcoreError, RunDamaged, RunNotFound, SupersededAttempt
 from cvcore.files import replace_json
-from cvcore.run_directory import delete_run, list_runs, load_run, request_stop, run_path
+from cvcore.run_directory import list_runs, load_run, request_stop, run_path
 from cvcore.run_writer import RunWriter, create_run, current_owner, start_attempt
 from cvcore.settings import PROJECT
 from cvcore.training_state import STATE_FILE, TrainingState
+from cvcore.trash import delete_run
 
 FILES = {"run.json", "history.csv", "metrics.json", "predictions.csv", "model.keras", "code.py", "log.txt"}
 

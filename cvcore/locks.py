@@ -1,0 +1,59 @@
+"""Locks between processes: files that one process at a time keeps locked, and that end with it however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cvcore.errors import CvcoreError
+
+WAIT = 60.0  # seconds to wait for a lock that is kept for the time of a rename
+
+
+@contextmanager
+def locked(path: Path, wait: float = WAIT) -> Iterator[None]:
+    """Keep a lock file locked; it is made when missing, its folder too, but no more.
+
+    A file and not a folder: on NFS only a file opened for writing is locked for the other computers as well.
+
+    Args:
+        path: the lock file.
+        wait: seconds to wait for another process that keeps it.
+
+    Raises:
+        CvcoreError: another process kept it all that time.
+        OSError: the file can be neither opened nor made.
+    """
+    descriptor = _open(path)
+    try:
+        until = time.monotonic() + wait
+        while not try_lock(descriptor):
+            if time.monotonic() > until:
+                raise CvcoreError(f"another process has kept {path.name} locked for {wait:.0f} seconds; end that "
+                                  "process, then try again")  # fmt: skip
+            time.sleep(0.005)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process, or say at once that another one keeps it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(exist_ok=True)
+        return os.open(path, flags, 0o644)

@@ -1,0 +1,60 @@
+"""Who may stop, resume, rename, delete or restore a run: its owner and the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cvcore.errors import NotAllowed
+from cvcore.run_directory import Run
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks.
+
+    Attributes:
+        owner: what this person's runs have as `owner`; None where nobody is known, as in a terminal.
+        teacher: may manage everybody's runs.
+        personal: there is no teacher here (no password is configured): whoever uses this computer manages the runs
+            that have no owner.
+    """
+
+    owner: str | None = None
+    teacher: bool = False
+    personal: bool = False
+
+
+TERMINAL = Person(teacher=True)  # whoever can type commands here can also delete the files
+
+
+def may_manage(run: Run, person: Person) -> bool:
+    """Say whether a person may stop, resume, rename, delete or restore a run.
+
+    Nobody may manage a reference run, which ships with the project; the teacher manages all others, an owner their own,
+    and the user of a computer without a teacher those that have no owner.
+    """
+    if run.reference:
+        return False
+    if person.teacher:
+        return True
+    return person.personal if run.owner is None else run.owner == person.owner
+
+
+def require(run: Run, person: Person, what: str) -> None:
+    """Check at the moment of the act that a person may manage a run.
+
+    Args:
+        run: as its files say now.
+        person: who asks.
+        what: the verb: stop, resume, rename, delete, restore.
+
+    Raises:
+        NotAllowed: one sentence.
+    """
+    if may_manage(run, person):
+        return
+    if run.reference:
+        raise NotAllowed(f"nobody may {what} a reference run, which ships with the project; {run.id} is one")
+    if run.owner is None:
+        raise NotAllowed(f"only the teacher may {what} a run that has no owner; {run.id} has none")
+    raise NotAllowed(f"only its owner or a teacher may {what} a run; {run.id} belongs to somebody else")
