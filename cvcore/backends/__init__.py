@@ -1,5 +1,98 @@
-"""Where a run trains when nobody waits for it: a worker process on this machine."""
+"""Where a run trains when nobody waits for it: on this machine, or on a Ray cluster. Settings say which."""
 
-from cvcore.backends.local import launch, resume
+from __future__ import annotations
 
-__all__ = ["launch", "resume"]
+from pathlib import Path
+
+from cvcore import settings, waiting_line
+from cvcore.backends import worker_process
+from cvcore.backends.interface import Backend, Capacity, Status
+from cvcore.datasets import Dataset
+from cvcore.errors import CvcoreError
+from cvcore.new_run import new_run
+from cvcore.recipe import Recipe
+from cvcore.run_directory import Run, list_runs, load_run
+from cvcore.run_writer import requeue
+
+__all__ = ["Backend", "Capacity", "Status", "capacity", "chosen", "look_after", "resume", "status", "stop", "submit"]
+
+
+def chosen() -> Backend:
+    """Return the backend that the settings name: Ray where CVCORE_RAY_ADDRESS is set, else this machine."""
+    if settings.ray_address():
+        from cvcore.backends.ray_jobs import RayBackend
+
+        return RayBackend()
+    from cvcore.backends.local import LocalBackend
+
+    return LocalBackend()
+
+
+def submit(run: Run) -> None:
+    """See that a queued run will be trained, and return at once.
+
+    Raises:
+        CvcoreError: one sentence; the run stays queued all the same.
+    """
+    chosen().submit(run)
+
+
+def stop(run: Run) -> None:
+    """Ask a queued or running run to stop; what it has is kept.
+
+    Raises:
+        CvcoreError: the run is not queued or running, or the request cannot be written.
+    """
+    chosen().stop(run)
+
+
+def status(folder: Path | None = None) -> Status:
+    """Say how the backend is, for a runs folder; default `settings.runs_folder()`."""
+    return chosen().status(folder)
+
+
+def capacity(folder: Path | None = None) -> Capacity:
+    """Say what the backend trains with."""
+    return chosen().capacity(folder)
+
+
+def look_after(folder: Path | None = None) -> str | None:
+    """Start a worker if runs need one and none lives; cheap enough for every two seconds.
+
+    Args:
+        folder: the runs folder; default `settings.runs_folder()`.
+
+    Returns:
+        One sentence on why no worker could be started, or None.
+    """
+    folder = folder or settings.runs_folder()
+    if not worker_process.needed(list_runs(folder)):
+        return None
+    try:
+        worker_process.ensure(folder)
+    except CvcoreError as error:
+        return str(error)
+    return None
+
+
+def resume(run_id: str, runs: Path | None = None) -> None:
+    """Queue a stopped, failed or interrupted run again; it goes on after its last finished epoch.
+
+    Raises:
+        CvcoreError: there is no such run, or it is queued, running or done.
+    """
+    run = load_run(run_id, runs or settings.runs_folder())
+    with waiting_line.submitting(run.path.parent):
+        ticket = waiting_line.next_ticket(list_runs(run.path.parent))
+        queued = requeue(run, ticket=ticket, backend=chosen().name)
+    submit(queued)
+
+
+def launch(recipe: Recipe, dataset: Dataset, seed: int, runs: Path | None = None, from_run: str | None = None) -> str:
+    """Queue a run at the end of the line, and return its id."""
+    folder = runs or settings.runs_folder()
+    with waiting_line.submitting(folder):
+        ticket = waiting_line.next_ticket(list_runs(folder))
+        run = new_run(recipe, dataset, seed, runs=folder, from_run=from_run, backend=chosen().name, ticket=ticket)
+    submit(run)
+    return run.id

@@ -1,4 +1,4 @@
-"""Whether the kernel killed a process because memory ran out, and how much there was."""
+"""Whether the kernel killed a process because memory ran out."""
 
 from __future__ import annotations
 
@@ -20,25 +20,9 @@ def kills() -> int | None:
     return _word(PROC / "vmstat", "oom_kill")
 
 
-def limit_mb() -> float | None:
-    """Return what this process and its children may take together, MB (10^6 bytes): its control group's limit or RAM.
-
-    None where the system does not tell.
-    """
-    found = []
-    for folder, name in (*_groups("memory.max"), *_groups("memory.limit_in_bytes")):
-        try:
-            found.append(int((folder / name).read_text()))
-        except (OSError, ValueError):  # "max": no limit
-            continue
-    if (kilobytes := _word(PROC / "meminfo", "MemTotal:")) is not None:
-        found.append(kilobytes * 1024)
-    return min(found) / 1e6 if found else None
-
-
 def _groups(name: str) -> list[tuple[Path, str]]:
     """List the folders of this process' control group in which a file may be, the narrowest first."""
-    version_1 = name in ("memory.oom_control", "memory.limit_in_bytes")
+    version_1 = name == "memory.oom_control"
     root = CGROUPS / "memory" if version_1 else CGROUPS
     try:
         lines = (PROC / "self" / "cgroup").read_text().splitlines()

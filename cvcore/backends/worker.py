@@ -1,66 +1,180 @@
-"""The worker of a runs folder: train its queued runs one after another, each in a fresh child process.
+"""The worker process of a runs folder: it gives each queued run its turn, and notices what died.
 
     python -m cvcore.backends.worker RUNS_FOLDER
 
-One at a time: a run has the GPU, or all cores, to itself. A fresh child gives its memory back, the GPU's included, and
-cannot take the worker down. The worker ends when nothing is queued any more; `local.launch` starts the next one.
+One a folder, however many are started. It trains nothing itself: its engine does, in processes of their own, so that
+memory comes back, the GPU's included, and no run takes the worker down. It knows nothing that is not in the run
+directories: killed and started again, it goes on where it was. It ends when there is nothing to do for a while.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cvcore import settings, trash, waiting_line
+from cvcore.backends import chosen, watchdog
+from cvcore.backends.interface import Ended, Engine
+from cvcore.backends.worker_process import is_gone, needed
 from cvcore.errors import CvcoreError
-from cvcore.run_directory import Run, list_runs, load_run, worker_lock
+from cvcore.locks import try_lock
+from cvcore.processes import on_this_computer
+from cvcore.run_directory import STOP_FILE, Run, list_runs, worker_lock
+from cvcore.run_writer import RunWriter, take_turn
 
-LOW_PRIORITY = 10  # added to `nice`: the pages of a class stay quick beside a training
+ROUND = 0.4  # seconds between two rounds
+ASIDE = 20.0  # seconds in which a run that cannot be written or started is left alone
 
 
-def serve(folder: Path) -> None:
-    """Train the queued runs of a folder until none is left; return at once if another worker serves it."""
-    given_up: set[str] = set()
+def serve(folder: Path, engine: Engine | None = None, *, idle: float | None = None) -> bool:
+    """Serve a runs folder until there has been nothing to do for a while.
+
+    Args:
+        folder: the runs folder.
+        engine: what trains; default that of the chosen backend.
+        idle: seconds with nothing to do after which it ends, default `settings.worker_idle()`; infinity to stay.
+
+    Returns:
+        False, at once, where another worker serves the folder.
+
+    Raises:
+        CvcoreError: the folder cannot be written.
+    """
+    idle = settings.worker_idle() if idle is None else idle
     while True:
         with _only_worker(folder) as alone:
             if not alone:
-                return
-            while queued := [run for run in _queued(folder) if run.id not in given_up]:
-                try:
-                    _train(queued[0])
-                except CvcoreError as error:  # deleted meanwhile, or no room to write: the others go on
-                    given_up.add(queued[0].id)
-                    print(error, file=sys.stderr, flush=True)
+                return False
+            _purge(folder)
+            Worker(folder, engine or chosen().engine(folder)).work(idle)
         # A run queued after the last look but before the lock was free found a living worker and started none.
-        if all(run.id in given_up for run in _queued(folder)):
-            return
+        if not needed(list_runs(folder)):
+            return True
 
 
-def _queued(folder: Path) -> list[Run]:
-    runs = reversed(list_runs(folder))
-    return [run for run in runs if run.info.get("status") == "queued" and run.status != "stopped"]
+class Worker:
+    """Scheduler and watchdog of one runs folder."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self.folder, self.engine = folder, engine
+        self._aside: dict[str, float] = {}  # run id -> when it is tried again, by the monotonic clock
+        self._ended: list[Ended] = []  # processes about whose runs nothing could be written yet
+        self._adopted: set[str] = set()
+        self._asked: set[tuple[str, int]] = set()
+        self._pulse = watchdog.Pulse()
+
+    def work(self, idle: float) -> None:
+        """Do a round every now and then until there has been nothing to do for `idle` seconds."""
+        last = time.monotonic()
+        while time.monotonic() - last <= idle:
+            if self.round():
+                last = time.monotonic()
+            time.sleep(ROUND)
+
+    def round(self) -> bool:
+        """Do what is to be done now; say whether there is anything to wait for."""
+        with self._excused(""):
+            self._ended += self.engine.ended()
+        runs = list_runs(self.folder)
+        self._adopt(runs)
+        self._settle(runs)
+        runs = list_runs(self.folder)
+        self._pass_stops_on(runs)
+        self._fill_slots(runs)
+        return bool(self.engine.busy()) or bool(self._ended) or needed(list_runs(self.folder))
+
+    def _adopt(self, runs: list[Run]) -> None:
+        """Watch what trains already: processes that a worker before this one started."""
+        running = {run.id for run in runs if run.status == "running" and run.backend is not None}
+        self._adopted &= running
+        for run in runs:
+            if run.id in running - self._adopted - self.engine.busy():
+                with self._excused(run.id):
+                    self.engine.adopt(run)
+                    self._adopted.add(run.id)
+
+    def _settle(self, runs: list[Run]) -> None:
+        """Decide about the runs whose processes are gone."""
+        busy, ended = self.engine.busy(), {gone.run_id for gone in self._ended}
+        self._ended += [Ended(run.id, run.attempt) for run in runs if is_gone(run) and run.id not in busy | ended]
+        self._listen(runs)
+        for gone in list(self._ended):
+            if self._is_aside(gone.run_id):
+                continue
+            with self._excused(gone.run_id):
+                lives = watchdog.settle(self.folder, gone)
+                if lives is not None:
+                    self.engine.adopt(lives)
+                self._ended.remove(gone)
+
+    def _listen(self, runs: list[Run]) -> None:
+        """Take runs on other machines that have been silent for too long to be gone."""
+        elsewhere = [run for run in runs if run.backend is not None and run.info.get("status") == "running"
+                     and run.process and not on_this_computer(run.process)]  # fmt: skip
+        self._pulse.forget_all_but({run.id for run in elsewhere})
+        for run in elsewhere:
+            if self._pulse.silent(run):
+                with self._excused(run.id):
+                    self.engine.kill(run)
+                sentence = f"Its training process has given no sign of life for {self._pulse.silent_after:.0f} seconds."
+                self._ended.append(Ended(run.id, run.attempt, sentence))
+
+    def _pass_stops_on(self, runs: list[Run]) -> None:
+        asked = {(run.id, run.attempt): run for run in runs
+                 if run.id in self.engine.busy() and (run.path / STOP_FILE).exists()}  # fmt: skip
+        self._asked &= set(asked)
+        for key in asked.keys() - self._asked:
+            with self._excused(key[0]):
+                self.engine.stop(asked[key])
+                self._asked.add(key)
+
+    def _fill_slots(self, runs: list[Run]) -> None:
+        """Start queued runs in fair order while slots are free; the first one waits for memory, nobody overtakes it."""
+        running = {run.id for run in runs if run.status == "running" and run.backend is not None}
+        while len(self.engine.busy() | running) < self.engine.slots():
+            line = [run for run in waiting_line.in_order(list_runs(self.folder))
+                    if run.id not in self.engine.busy() and not self._is_aside(run.id)]  # fmt: skip
+            if not line or not self.engine.room_for(line[0]):
+                return
+            self._start(line[0])
+
+    def _start(self, run: Run) -> None:
+        with self._excused(run.id):
+            if run.backend != self.engine.name:  # the settings have changed since it was launched
+                RunWriter(run.path, run.attempt).update(backend=self.engine.name)
+            self.engine.start(take_turn(run))
+
+    @contextmanager
+    def _excused(self, run_id: str) -> Iterator[None]:
+        """Let one run's trouble, such as a full disk, be that run's: it is left alone for a while, the others go on."""
+        try:
+            yield
+        except (CvcoreError, OSError) as error:
+            print(f"{run_id or self.engine.name}: {error}", file=sys.stderr, flush=True)
+            self._aside[run_id] = time.monotonic() + ASIDE
+
+    def _is_aside(self, run_id: str) -> bool:
+        return time.monotonic() < self._aside.get(run_id, 0.0)
 
 
-def _train(run: Run) -> None:
-    command = [sys.executable, "-m", "cvcore", "resume", run.id, "--if-queued", "--runs", str(run.path.parent)]
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-    after = load_run(run.id, run.path.parent)
-    # Not only queued but as it was: a run killed and queued again meanwhile has begun, and waits for its next turn.
-    if after.status != "stopped" and after.info == run.info:
-        from cvcore.run_writer import RunWriter
-
-        sentence = "The training process ended before it began; .worker.log in the runs folder says why."
-        RunWriter(run.path, run.info["attempt"]).finish("failed", sentence)
+def _purge(folder: Path) -> None:
+    try:
+        trash.purge(folder)
+    except (CvcoreError, OSError) as error:
+        print(f"the trash could not be emptied: {error}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def _only_worker(folder: Path) -> Iterator[bool]:
-    descriptor = os.open(worker_lock(folder), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(worker_lock(folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise CvcoreError(f"the runs folder cannot be served ({error.strerror or error}): {folder}; make room in it or "
+                          "give access to it, then start a worker again") from error  # fmt: skip
     try:
         yield _locked(descriptor)
     finally:
@@ -69,14 +183,14 @@ def _only_worker(folder: Path) -> Iterator[bool]:
 
 def _locked(descriptor: int) -> bool:
     for _ in range(10):  # somebody who only looks whether a worker lives holds the lock for a moment
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(descriptor):
             return True
-        except BlockingIOError:
-            time.sleep(0.05)
+        time.sleep(0.05)
     return False
 
 
 if __name__ == "__main__":
-    os.nice(LOW_PRIORITY)
-    serve(Path(sys.argv[1]))
+    try:
+        serve(Path(sys.argv[1]))
+    except CvcoreError as error:
+        sys.exit(str(error))
