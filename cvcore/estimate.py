@@ -25,6 +25,7 @@ BASE_OUTPUTS = {  # 10^6 outputs of all layers together, of one picture of the b
 SECONDS_A_STEP = 0.004
 SECONDS_A_START = 6.0  # starting Python and importing Keras, which a run's own total leaves out
 PROCESS_MB = 700.0
+CHUNK = 32  # pictures of which a frozen base computes the features to be stored at a time
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _activations_mb(recipe: Recipe) -> float:
     else:
         width = (1 + 7 * recipe.alpha) / 8  # the first and the last layers do not follow alpha
         floats = 1e6 * BASE_OUTPUTS[recipe.base] * (recipe.image_size / BASES[recipe.base].image_size) ** 2 * width
-    return recipe.batch_size * floats * 4 / 1e6
+    return (CHUNK if recipe.cached else recipe.batch_size) * floats * 4 / 1e6
 
 
 def _pictures_mb(recipe: Recipe, pictures: dict[str, int]) -> float:

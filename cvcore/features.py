@@ -19,12 +19,11 @@ from cvcore import devices
 from cvcore.batches import Rows
 from cvcore.datasets import pixel_cache
 from cvcore.datasets.cache import writing
+from cvcore.estimate import CHUNK
 from cvcore.files import replace_file
 from cvcore.fitting import predicting
 from cvcore.models import Network
 from cvcore.settings import cache_folder
-
-CHUNK = 32  # pictures a prediction step
 
 
 def feature_key(
