@@ -1,45 +1,50 @@
-"""One run as its directory says it is now: progress, curves, stop, resume, delete. It survives reloads and restarts."""
+"""One run as its directory says it is now: whose, how far, its curves, its log. It survives reloads and restarts."""
 
+import time
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+import people
+import queue_panel
+import run_actions
 import shell
-from cvcore import backends, comparison, run_directory, settings
+from cvcore import comparison, run_directory, settings
 from cvcore.comparison import number
 from cvcore.errors import RunDamaged
 from cvcore.recipe import other_test_pixels
-from cvcore.run_directory import RESUMABLE, Run
+from cvcore.run_directory import Run
+from run_actions import ACTIVE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ACTIVE = ("queued", "running")
+SILENT = 15.0  # seconds without a sign of life that are worth a word: training gives one every five
+LOG_LINES = 200
 COLOURS = {"queued": "gray", "running": "blue", "done": "green", "stopped": "orange", "interrupted": "orange"}
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 ICONS = {"queued": "hourglass_empty", "running": "directions_run", "done": "check", "stopped": "front_hand"}
 
 
 def run_panel(run: Run) -> None:
-    """Draw a run, once a second while it is queued or running."""
-    st.fragment(_draw, run_every=1 if run.status in ACTIVE else None)(run.id, run.status)
+    """Draw a run, once a second while it is queued or running, or comes back by itself."""
+    run_actions.happened()  # the whole page is being drawn: what happened before needs no other draw
+    run_actions.said()
+    st.fragment(_draw, run_every=1 if _changes(run) else None)(run.id, run.status)
+
+
+def _changes(run: Run) -> bool:
+    return run.status in ACTIVE or run.comes_back
 
 
 def _draw(run_id: str, status: str) -> None:
     with shell.error_box():
         run = run_directory.load_run(run_id)
-        if status in ACTIVE and run.status not in ACTIVE:
+        if run.status != status or run_actions.happened():
             shell.forget_runs()
-            st.rerun()  # the whole page, so that it stops asking every second
+            st.rerun()  # the whole page: its list of runs, the line, and whether to ask every second
         with st.container(border=True):
-            with st.container(horizontal=True, vertical_alignment="center"):
-                title = shell.plain(run.recipe.get("title") or run.recipe.get("id"))
-                seed = "" if run.seed is None else f", seed {shell.plain(run.seed)}"
-                st.markdown(f"**{title}**{seed}", width="content")
-                icon = ICONS.get(run.status, "error")
-                st.badge(run.status, icon=f":material/{icon}:", color=COLOURS.get(run.status, "red"))
-                if run.imported:
-                    st.badge("imported", icon=":material/input:", color="violet")
+            _header(run)
             if run.error:
                 st.markdown(f":material/info: {shell.plain(run.error)}")
             if run.status in ACTIVE:
@@ -47,14 +52,69 @@ def _draw(run_id: str, status: str) -> None:
             frame = None
             with shell.error_box():  # a run that cannot be drawn can still be stopped or deleted
                 frame = _history(run)
-                if frame is not None:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                run_actions.buttons(run)
+                if frame is not None and not run.imported:
+                    st.page_link(
+                        shell.page_path("compare"),
+                        label="Compare with the reference runs",
+                        icon=shell.PAGES["compare"][1],
+                        query_params={"runs": _beside(run)},
+                    )
+            if frame is not None:
+                with shell.error_box():
                     _figures(run, frame)
                     _notes(run)
                     _curves(run)
             _kept_files(run)
-            _actions(run, comparable=frame is not None)
+            _log(run)
             pictures = shell.plain(run.dataset.get("title") or run.dataset.get("id"))
-            st.caption(f"Run `{run.id}`, {pictures}{_device(run)}")
+            st.caption(f"Run `{run.id}`, {pictures}{_device(run)}{_attempts(run)}")
+
+
+def _header(run: Run) -> None:
+    """Name a run, its status and whose it is."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        title = shell.plain(run.recipe.get("title") or run.recipe.get("id"))
+        seed = "" if run.seed is None else f", seed {shell.plain(run.seed)}"
+        named = f"**{shell.plain(run.name)}**, {title}" if run.name else f"**{title}**"
+        st.markdown(named + seed, width="content")
+        icon = ICONS.get(run.status, "error")
+        st.badge(run.status, icon=f":material/{icon}:", color=COLOURS.get(run.status, "red"))
+        if run.imported:
+            st.badge("imported", icon=":material/input:", color="violet")
+        if run.reference:
+            st.badge("recorded", icon=":material/history_edu:", color="gray")
+        elif run.owner or not run.imported:
+            whose = queue_panel.whose(run.owner, people.person())
+            st.badge(whose, icon=":material/person:", color="primary" if whose == "yours" else "gray")
+
+
+def _attempts(run: Run) -> str:
+    """Say how often it was begun, where that is more than once."""
+    if run.attempt < 2:
+        return ""
+    times = {0: "", 1: ", queued again once by itself"}
+    return f", attempt {run.attempt}" + times.get(run.requeues, f", queued again {run.requeues} times by itself")
+
+
+def _log(run: Run) -> None:
+    """Show the end of the run's log as it is, and offer all of it."""
+    log = st.expander("Log", icon=":material/article:", key=f"log_{run.id}", on_change="rerun")
+    if not log.open:
+        return
+    with log:
+        lines = run.log().splitlines()
+        if not lines:
+            st.caption("Its log is empty so far.")
+            return
+        if len(lines) > LOG_LINES:
+            st.caption(f"The last {LOG_LINES} of {len(lines):,} lines.")
+        st.code("\n".join(lines[-LOG_LINES:]), language=None, wrap_lines=True, height=min(400, 60 + 24 * len(lines)))
+        st.download_button(
+            "log.txt", run.log, f"{run.id}-log.txt", "text/plain", icon=":material/download:", on_click="ignore",
+            key=f"log_file_{run.id}",
+        )  # fmt: skip
 
 
 def _device(run: Run) -> str:
@@ -129,7 +189,7 @@ def _progress(run: Run) -> None:
     """Draw the progress within the epoch and the time left."""
     now = run.progress()
     if run.status == "queued" or not isinstance(now, dict) or not now:
-        st.progress(0.0, text="Waiting for its turn" if run.status == "queued" else "Starting")
+        st.progress(0.0, text=queue_panel.waits(run.id) if run.status == "queued" else "Starting")
         return
     figures = {name: number(now.get(name)) for name in ("step", "steps", "epoch", "epochs", "seconds_left")}
     step, steps, left = figures["step"] or 0, figures["steps"] or 0, figures["seconds_left"]
@@ -141,6 +201,12 @@ def _progress(run: Run) -> None:
     if left is not None:
         words.append(f"about {shell.duration(round(left))} left")
     st.progress(min(1.0, max(0.0, step / steps)) if steps else 0.0, text=", ".join(words))
+    silence = _silence(run)
+    if silence > SILENT:
+        st.caption(
+            f":orange[:material/monitor_heart: No sign of life for {shell.duration(round(silence))}.] One is expected "
+            "every 5 s; when it stays silent, the run is queued again from its last finished epoch."
+        )
 
 
 def _figures(run: Run, frame: "pd.DataFrame") -> None:
@@ -171,41 +237,12 @@ def _curves(run: Run) -> None:
             shell.curves([run], metric)
 
 
-def _actions(run: Run, comparable: bool) -> None:
-    """Offer what can be done with the run in its status."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if run.status in ACTIVE:
-            asked = (run.path / run_directory.STOP_FILE).exists()
-            label = "Stopping at the next batch" if asked else "Stop"
-            if st.button(label, icon=":material/stop_circle:", disabled=asked, key=f"stop_{run.id}"):
-                run_directory.request_stop(run)
-                st.rerun(scope="fragment")
-        resumable = run.status in RESUMABLE and not run.imported
-        if resumable and st.button(
-            "Resume",
-            type="primary",
-            icon=":material/resume:",
-            key=f"resume_{run.id}",
-            help="From its last finished epoch.",
-        ):
-            backends.resume(run.id)
-            shell.forget_runs()
-            st.rerun()
-        if comparable and not run.imported:
-            st.page_link(
-                shell.page_path("compare"),
-                label="Compare with the reference runs",
-                icon=shell.PAGES["compare"][1],
-                query_params={"runs": _beside(run)},
-            )
-        if run.status not in ACTIVE and not run.reference:
-            with st.popover("Delete", icon=":material/delete:", key=f"delete_popover_{run.id}"):
-                st.markdown(f"Delete `{run.id}`: its figures, curves and model are gone for good.")
-                if st.button("Delete this run", type="primary", icon=":material/delete:", key=f"delete_{run.id}"):
-                    run_directory.delete_run(run)
-                    st.query_params.pop("run", None)
-                    shell.forget_runs()
-                    st.rerun()
+def _silence(run: Run) -> float:
+    """Return the seconds since the last sign of life of a run that gives any; 0 where it gives none."""
+    try:
+        return time.time() - (run.path / run_directory.HEARTBEAT_FILE).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _beside(run: Run) -> list[str]:

@@ -13,6 +13,10 @@ import streamlit as st
 from cvcore import backends
 
 LOOK_AFTER_EVERY = 2.0  # seconds
+CLUSTER = {
+    "address": "CVCORE_RAY_ADDRESS", "store": "CVCORE_STORE", "store_options": "CVCORE_STORE_OPTIONS",
+    "gpus": "CVCORE_RAY_GPUS", "cpus": "CVCORE_RAY_CPUS", "token": "RAY_AUTH_TOKEN",
+}  # fmt: skip
 
 log = logging.getLogger("fourways")
 
@@ -40,8 +44,10 @@ def look_after(ended: threading.Event, every: float = LOOK_AFTER_EVERY) -> None:
     said = None
     while not ended.wait(every):
         try:
-            backends.look_after()
-            said = None
+            problem = backends.look_after()
+            if problem and problem != said:
+                log.warning(problem)
+            said = problem
         except Exception as error:  # the pages go on, and the next look may succeed
             if repr(error) != said:
                 said = repr(error)
@@ -52,14 +58,14 @@ def secrets_to_environment(secrets: Mapping[str, Any]) -> None:
     """Hand settings among the server's secrets to `cvcore` and to the training processes, which read the environment.
 
     Args:
-        secrets: `CVCORE_…` entries are taken over as they are; a `[store]` table becomes CVCORE_STORE_OPTIONS, but for
-            its `url`, which becomes CVCORE_STORE.
+        secrets: `CVCORE_…` entries are taken over as they are, and so is what a `[cluster]` table holds (`CLUSTER` says
+            under which names, docs/cluster.md what for). What the environment says already stays.
     """
-    settings = {name: str(value) for name, value in secrets.items() if name.startswith("CVCORE_")}
-    store = secrets.get("store")
-    if isinstance(store, Mapping):
-        options = {name: value for name, value in store.items() if name != "url"}
-        settings["CVCORE_STORE_OPTIONS"] = json.dumps(options)
-        if store.get("url"):
-            settings["CVCORE_STORE"] = str(store["url"])
-    os.environ.update(settings)
+    settings = {name: value for name, value in secrets.items() if name.startswith("CVCORE_")}
+    cluster = secrets.get("cluster")
+    if isinstance(cluster, Mapping):
+        settings |= {variable: cluster[name] for name, variable in CLUSTER.items() if name in cluster}
+        if "token" in cluster:
+            settings["RAY_AUTH_MODE"] = "token"
+    for variable, value in settings.items():
+        os.environ.setdefault(variable, json.dumps(dict(value)) if isinstance(value, Mapping) else str(value))

@@ -1,8 +1,10 @@
 import streamlit as st
 
 import dataset_panels
+import queue_panel
 import recipe_card
 import recipe_settings
+import run_actions
 import run_panel
 import shell
 from cvcore import backends, choices
@@ -96,6 +98,8 @@ with shell.error_box(), st.container(border=True):
         st.query_params["run"] = backends.launch(chosen, dataset, seed, from_run=source)
         shell.forget_runs()
 
+queue_panel.line()
+
 st.subheader("Runs", anchor=False)
 with shell.error_box():
     runs = shell.runs()
@@ -106,4 +110,5 @@ with shell.error_box():
         run_panel.run_panel(run)
     for damaged in runs:
         if damaged.status == "damaged":
-            shell.damaged_caption(str(damaged.error))
+            run_actions.damaged(damaged)
+    run_actions.trash_panel()
