@@ -19,6 +19,8 @@ from cvcore.run_directory import Run, list_runs, load_run
 @click.option("--data", help="Dataset name, folder or zip; default the recipe's own.")
 @click.option("--from", "from_run", help="Features run whose model a finetune recipe continues.")
 @click.option("--seed", default=0, show_default=True, type=int)
+@click.option("--seeds", metavar="0,1,2", help="Repeat the run over seeds, as one group.")
+@click.option("--train-pictures", metavar="250,500,all", help="Repeat it over training-set sizes, as one group.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a field, e.g. dropout=0.4.")
 @click.option("--name", help="What to call the run.")
 @click.option("--anyway", is_flag=True, help="Train it although the same run is there already.")
@@ -29,20 +31,42 @@ def launch(
     data: str | None,
     from_run: str | None,
     seed: int,
+    seeds: str | None,
+    train_pictures: str | None,
     settings: tuple[str, ...],
     name: str | None,
     anyway: bool,
     runs: Path | None,
     to_json: bool,
 ) -> None:
-    """Queue a run and return at once; a worker process trains it."""
+    """Queue a run, or a group over seeds and training-set sizes, and return at once; a worker process trains it."""
     from cvcore import launching
     from cvcore.datasets import open_dataset
 
     chosen = changed_recipe(recipe, parse_settings(settings))
     dataset = open_dataset(data or chosen.dataset or "doodle-pets")
+    if seeds is not None or train_pictures is not None:
+        sweep = launching.launch_sweep(
+            chosen, dataset, _numbers("--seeds", seeds or str(seed)),
+            _numbers("--train-pictures", train_pictures or str(chosen.train_pictures or "all"), none="all"),
+            runs=runs, from_run=from_run, anyway=anyway, title=name, most=launching.MOST_OF_A_TEACHER,
+        )  # fmt: skip
+        rows = [{"run": run.id, "status": run.status, "seed": run.seed,
+                 "train_pictures": run.recipe.get("train_pictures") or "all"}
+                for run in (*sweep.there, *sweep.launched)]  # fmt: skip
+        show({"group": sweep.group["id"], "runs": rows}, to_json,
+             lambda found: table(found["runs"], ["run", "status", "seed", "train_pictures"]))  # fmt: skip
+        return
     run = launching.launch(chosen, dataset, seed, runs=runs, from_run=from_run, anyway=anyway, name=name)
     show({"run": run.id, "status": run.status}, to_json, lambda row: row["run"])
+
+
+def _numbers(option: str, text: str, none: str | None = None) -> list[Any]:
+    """Read whole numbers between commas; the word `none` stands for None."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word == none or word.isdecimal() for word in words):
+        raise CvcoreError(f"{option} takes whole numbers with commas between them; received {text!r}")
+    return [None if word == none else int(word) for word in words]
 
 
 @main.command()
