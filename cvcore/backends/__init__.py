@@ -29,11 +29,7 @@ def chosen() -> Backend:
 
 
 def submit(run: Run) -> None:
-    """See that a queued run will be trained, and return at once.
-
-    Raises:
-        CvcoreError: one sentence; the run stays queued all the same.
-    """
+    """See that a queued run will be trained, and return at once; `status` says what keeps it from being trained."""
     chosen().submit(run)
 
 

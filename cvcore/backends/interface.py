@@ -32,8 +32,8 @@ class Capacity:
         slots: runs it trains at the same time, from 1.
         free: those that nothing trains in now.
         kind: what a run trains on.
-        memory_mb: memory that one run may take on the device it trains on, in MB (10^6 bytes), or None where nobody
-            tells.
+        memory_mb: memory of the computer (not of its GPU) that one run may take, in MB (10^6 bytes), or None where
+            nobody tells.
         device: its name in words.
     """
 
@@ -73,8 +73,7 @@ class Backend(Protocol):
     def submit(self, run: Run) -> None:
         """See that a queued run will be trained: somebody serves its runs folder. Returns at once.
 
-        Raises:
-            CvcoreError: one sentence; the run stays queued all the same.
+        It waits in the line whatever happens here; `status` says what keeps it from being trained.
         """
         ...
 

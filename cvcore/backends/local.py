@@ -18,6 +18,7 @@ from cvcore import devices, settings
 from cvcore.backends import memory_kills, priority, worker_process
 from cvcore.backends.interface import Capacity, Ended, Status
 from cvcore.backends.job import NOT_WRITTEN
+from cvcore.errors import CvcoreError
 from cvcore.memory import held, memory
 from cvcore.processes import on_this_computer, process_alive
 from cvcore.run_directory import Run, list_runs, load_run, request_stop, worker_alive
@@ -29,12 +30,9 @@ class LocalBackend:
     name = "local"
 
     def submit(self, run: Run) -> None:
-        """See that a worker serves the run's folder.
-
-        Raises:
-            CvcoreError: no worker could be started; the run stays queued.
-        """
-        worker_process.ensure(run.path.parent)
+        """See that a worker serves the run's folder; where none can be started, `status` says why."""
+        with suppress(CvcoreError):
+            worker_process.ensure(run.path.parent)
 
     def stop(self, run: Run) -> None:
         """Ask a queued or running run to stop at its next batch.
@@ -126,13 +124,16 @@ class LocalEngine:
         environment = {**os.environ, "PYTHONPATH": path}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        command = [sys.executable, "-m", "cvcore.backends.job", run.id, str(run.attempt), "--runs", str(self.folder)]
         kills = memory_kills.kills()
         with _log(run) as log:
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                       stderr=log, start_new_session=True)  # fmt: skip
+            process = subprocess.Popen(self.command(run), env=environment, stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)  # fmt: skip
         priority.lower(process.pid, settings.training_niceness())
         self._children[run.id] = _Child(run.id, run.attempt, gpu, _expected_mb(run), process, None, kills)
+
+    def command(self, run: Run) -> list[str]:
+        """Return the command of the training process for a run's current attempt."""
+        return [sys.executable, "-m", "cvcore.backends.job", run.id, str(run.attempt), "--runs", str(self.folder)]
 
     def adopt(self, run: Run) -> None:
         """Watch a running run whose process an earlier worker of this machine started."""

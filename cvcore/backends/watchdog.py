@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cvcore.backends.interface import Ended
@@ -13,14 +15,12 @@ from cvcore.run_directory import HEARTBEAT_FILE, REQUEUES, SILENT_AFTER, STOP_FI
 from cvcore.run_writer import give_up, requeue
 
 
-def settle(folder: Path, ended: Ended) -> Run | None:
+def settle(folder: Path, ended: Ended) -> None:
     """Decide about a run whose training process is gone.
 
-    A run that has its final status, or another attempt, is left as it is. One that was asked to stop has stopped. One
+    A run that has its final status, or another attempt, or another process of this machine that lives (of a worker that
+    was killed: its child was quicker than ours), is left as it is. One that was asked to stop has stopped. One
     that would only fail again has failed; any other goes back into the line, REQUEUES times at most.
-
-    Returns:
-        The run, where another process of this machine trains this attempt after all and is to be watched; else None.
 
     Raises:
         CvcoreError: the run cannot be written; nothing has changed.
@@ -28,17 +28,16 @@ def settle(folder: Path, ended: Ended) -> Run | None:
     try:
         run = load_run(ended.run_id, folder)
     except (RunNotFound, RunDamaged):  # deleted, or nothing that anybody could decide about
-        return None
-    if run.info["status"] not in ("queued", "running") or run.attempt != ended.attempt:
-        return None
-    if lives_here(run):
-        return run
+        return
+    over = run.info["status"] not in ("queued", "running") or run.attempt != ended.attempt
+    if over or _lives_here(run):
+        return
     began = run.info["status"] == "running"
     if (run.path / STOP_FILE).exists():
         if began:
             give_up(run, run.attempt, "stopped", "Its training process was gone before it could stop by itself; what "
                     "it had is kept up to the last finished epoch.")  # fmt: skip
-        return None
+        return
     reason = ended.reason or ("Its training process is gone." if began else "Its training process did not begin.")
     if not ended.again:
         give_up(run, run.attempt, "failed", reason)
@@ -46,15 +45,14 @@ def settle(folder: Path, ended: Ended) -> Run | None:
         try:
             requeue(run, by_watchdog=True)
         except SupersededAttempt:  # it has gone on meanwhile
-            return None
+            return
         log(run, f"{reason} It goes back into the line.")
     else:
         give_up(run, run.attempt, "interrupted", f"{reason} That was attempt {run.attempt}, and by itself a run goes "
                 f"back into the line {REQUEUES} times at most; resume it to go on.")  # fmt: skip
-    return None
 
 
-def lives_here(run: Run) -> bool:
+def _lives_here(run: Run) -> bool:
     """Say whether a process of this machine trains a run now."""
     return run.process is not None and on_this_computer(run.process) and process_alive(run.process)
 
@@ -90,10 +88,5 @@ def _beat(run: Run) -> object:
 
 def log(run: Run, text: str) -> None:
     """Append a line of the watchdog's to a run's log."""
-    from datetime import UTC, datetime
-
-    try:
-        with (run.path / "log.txt").open("a", encoding="utf-8") as stream:
-            stream.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} watchdog: {text}\n")
-    except OSError:
-        pass
+    with suppress(OSError), (run.path / "log.txt").open("a", encoding="utf-8") as stream:
+        stream.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} watchdog: {text}\n")

@@ -106,9 +106,7 @@ class Worker:
             if self._is_aside(gone.run_id):
                 continue
             with self._excused(gone.run_id):
-                lives = watchdog.settle(self.folder, gone)
-                if lives is not None:
-                    self.engine.adopt(lives)
+                watchdog.settle(self.folder, gone)
                 self._ended.remove(gone)
 
     def _listen(self, runs: list[Run]) -> None:
