@@ -7,10 +7,12 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from tiny_lessons import tiny_features, tiny_finetune, tiny_scratch
 
 from cvcore import admission, backends, launching, waiting_line
 from cvcore.backends import Capacity
+from cvcore.cli import main
 from cvcore.errors import AlreadyThere, CvcoreError, InvalidRecipe, LineFull, TooLarge
 from cvcore.identical import identical_run
 from cvcore.launching import group_runs, launch, launch_sweep, seeds_from, sizes_of, sweep_title
@@ -305,3 +307,22 @@ def test_two_tabs_and_two_dashboards_neither_pass_the_limit_nor_launch_a_run_twi
     assert sorted(run.id for run in runs) == sorted(word for word in told if "-" in word)
     assert answer in told and len({run.ticket for run in runs}) == launched
     assert len({run.seed for run in runs}) == launched
+
+
+def test_the_terminal_launches_a_run_or_a_group(folder, lessons, monkeypatch):
+    monkeypatch.setenv("CVCORE_RUNS", str(folder))
+    common = ["launch", "doodle-scratch", "--data", str(lessons.folder()), "--set", "batch_size=8"]
+
+    def told(*words):
+        done = CliRunner().invoke(main, [*common, *words])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    assert told("--seed", "4", "--json")["status"] == "queued"
+    group = told("--seeds", "4,5", "--train-pictures", "9, all", "--json", "--name", "Ours")
+    assert [(row["seed"], row["train_pictures"]) for row in group["runs"]] == [(4, "all"), (4, 9), (5, 9), (5, "all")]
+    assert group_runs(group["group"], list_runs(folder))[0]["title"] == "Ours"
+    assert len(list_runs(folder)) == 4
+    refused = CliRunner().invoke(main, [*common, "--seeds", "one"])
+    assert refused.exit_code != 0 and isinstance(refused.exception, CvcoreError | SystemExit)
+    assert "--seeds takes whole numbers with commas between them" in refused.output + str(refused.exception)
