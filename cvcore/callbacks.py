@@ -60,11 +60,9 @@ def callbacks_of(phase: Phase, folder: Path, finished: list[dict[str, Any]]) -> 
     if recipe.model_checkpoint:
         monitor = recipe.model_checkpoint
         best = min if better(monitor) == "min" else max
-        # ModelCheckpoint fills in {names} in its path.
-        path = str(folder / f"checkpoint-{phase.name}.keras").replace("{", "{{").replace("}", "}}")
         callbacks.append(
-            keras.callbacks.ModelCheckpoint(
-                path, monitor, save_best_only=True, mode=better(monitor),
+            _ModelCheckpoint(
+                folder / f"checkpoint-{phase.name}.keras", monitor, save_best_only=True, mode=better(monitor),
                 initial_value_threshold=best((row[monitor] for row in finished), default=None),
             )
         )  # fmt: skip
@@ -102,6 +100,23 @@ def close(callbacks: list[keras.callbacks.Callback]) -> None:
         if isinstance(callback, keras.callbacks.CSVLogger | keras.callbacks.TensorBoard):
             with suppress(OSError):  # the disk is full: that is what has cut it off, and was said
                 callback.on_train_end()
+
+
+class _ModelCheckpoint(keras.callbacks.ModelCheckpoint):
+    """Keras' callback; the file is replaced whole."""
+
+    def __init__(self, path: Path, *words: Any, **more: Any) -> None:
+        self.target, self.written = path, path.with_name(f".{path.stem}.tmp.keras")
+        # It fills in {names} in its path.
+        super().__init__(str(self.written).replace("{", "{{").replace("}", "}}"), *words, **more)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        try:
+            super().on_epoch_end(epoch, logs)
+            with suppress(FileNotFoundError):  # the epoch was not the best
+                self.written.replace(self.target)
+        finally:
+            self.written.unlink(missing_ok=True)
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):

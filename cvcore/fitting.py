@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -87,7 +88,7 @@ def fit(
     """
     state = session.state
     asked_for = callbacks_of(phase, session.path, state.phase_rows)
-    recorder = Recorder(session, phase, batches, changing, asked_for)
+    fence, recorder = Fence(session.writer), Recorder(session, phase, batches, changing, asked_for)
     try:
         with disk_errors_as_sentences(session.path):
             model.fit(
@@ -95,26 +96,72 @@ def fit(
                 validation_data=validation,
                 initial_epoch=state.phase_epochs,
                 epochs=phase.recipe.epochs,
-                callbacks=[Fence(session.writer), *asked_for, recorder],
+                callbacks=[fence, *asked_for, FenceEnd(fence), recorder],
                 verbose=0,
                 shuffle=False,
             )
     finally:
         close(asked_for)
+        fence.release()
 
 
 class Fence(keras.callbacks.Callback):
-    """Keep the callbacks after it from writing once a newer attempt has taken the run over."""
+    """Keep the run locked while the callbacks after it write their files, up to `FenceEnd`.
+
+    A superseded attempt's are not called any more.
+    """
 
     def __init__(self, writer: RunWriter) -> None:
         super().__init__()
         self.writer = writer
+        self._held = ExitStack()
+
+    def hold(self) -> None:
+        self.release()
+        self._held.enter_context(self.writer.holding())
+
+    def release(self) -> None:
+        self._held.close()
+
+    def set_model(self, model: keras.Model) -> None:  # in which TensorBoard begins its logs
+        super().set_model(model)
+        self.hold()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.writer.check_attempt()  # CSVLogger begins its file anew
+        self.hold()  # CSVLogger begins its file anew
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.hold()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.writer.check_attempt()
+        self.hold()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.hold()
+
+
+class FenceEnd(keras.callbacks.Callback):
+    """Release the run after the callbacks that a fence guards."""
+
+    def __init__(self, fence: Fence) -> None:
+        super().__init__()
+        self.fence = fence
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self.fence.release()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.fence.release()
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.fence.release()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.fence.release()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.fence.release()
 
 
 class Recorder(keras.callbacks.Callback):
@@ -131,7 +178,8 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         state = self.session.state
-        replay(self.others, state.phase_rows)
+        with self.session.writer.holding():
+            replay(self.others, state.phase_rows)
         if state.optimizer:
             assign(self.model.optimizer.variables, state.optimizer)
 

@@ -12,12 +12,17 @@ _PROC = Path("/proc")
 
 
 def this_process() -> dict[str, Any]:
-    """Describe this process: {pid, started, host}.
+    """Describe this process, as `described` does."""
+    return described(os.getpid())
+
+
+def described(pid: int) -> dict[str, Any]:
+    """Describe a living process of this computer: {pid, started, host}.
 
     `started` tells it from a later process with its number. On Linux it is the boot's id and the clock ticks from boot
     to the start of the process, which stay the same when the clock is set; elsewhere seconds since 1970.
     """
-    return {"pid": os.getpid(), "started": _started(os.getpid()), "host": platform.node()}
+    return {"pid": pid, "started": _started(pid), "host": platform.node()}
 
 
 def process_alive(process: dict[str, Any] | None) -> bool:

@@ -58,6 +58,7 @@ def write_run(
         "seed": seed,
         "attempt": 1,
         "owner": None,
+        "process": None,
         "created": "2026-01-01T00:00:00+00:00",
         "device": {"kind": "CPU", "name": "two cores", "cores": 2, "backend": "tensorflow"},
         "timings": {"total": 2.5 * epochs},

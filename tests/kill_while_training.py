@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tiny_lessons import tiny_augmented, tiny_stubborn
 
-from cvcore import api, training_state
+from cvcore import api
 from cvcore.datasets import open_dataset
-from cvcore.files import replace_file
-from cvcore.run_directory import HISTORY_COLUMNS, list_runs
+from cvcore.run_directory import list_runs
+from cvcore.run_history import HISTORY_COLUMNS
 from cvcore.run_writer import RunWriter
-from cvcore.training_state import STATE_FILE
+from cvcore.training_state import TrainingState
 
 
 def die():
@@ -36,19 +36,15 @@ def at_step(epoch, step):
 
 def in_state_write(epoch):
     """Kill when half of the state file that ends an epoch has reached the disk."""
-    written = []
+    whole = TrainingState.save
 
-    def replace(path, write):
-        def half(stream):
-            write(stream)
-            stream.truncate(stream.tell() // 2)
-            stream.flush()
+    def save(state, path):
+        whole(state, path)
+        if len(state.rows) == epoch:
+            os.truncate(path, path.stat().st_size // 2)
             die()
 
-        written.append(path.name)
-        replace_file(path, half if written.count(STATE_FILE) == epoch else write)
-
-    training_state.replace_file = replace
+    TrainingState.save = save
 
 
 def in_history_line(epoch):

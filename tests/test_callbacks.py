@@ -58,7 +58,7 @@ def test_a_recipe_that_asks_for_nothing_has_no_callbacks(tmp_path):
 
 def test_callbacks_come_in_the_order_in_which_they_depend_on_each_other(tmp_path):
     every = {"reduce_lr_patience": 2, "early_stopping_patience": 3, "csv_logger": True, "model_checkpoint": "val_loss"}
-    names = [type(callback).__name__ for callback in made(tmp_path, **every)[0]]
+    names = [type(callback).__name__.strip("_") for callback in made(tmp_path, **every)[0]]
     assert names == ["ReduceLROnPlateau", "EarlyStopping", "CSVLogger", "ModelCheckpoint"]
     names = [type(callback).__name__ for callback in made(tmp_path, learning_rate_schedule="step")[0]]
     assert names == ["LearningRateScheduler"]
@@ -109,7 +109,8 @@ def test_checkpoint_of_a_resumed_phase_is_replaced_only_by_a_better_one(tmp_path
     (phase,) = phases(tiny_scratch.with_changes(model_checkpoint=monitor))
     (checkpoint,) = callbacks_of(phase, folder, [row(0.3), row(0.2, 0.7), row(0.4)])
     assert checkpoint.best == threshold and checkpoint.save_best_only
-    assert checkpoint.filepath.format(epoch=1) == str(folder / "checkpoint-training.keras")
+    assert checkpoint.target == folder / "checkpoint-training.keras"
+    assert checkpoint.filepath.format(epoch=1) == str(checkpoint.written)
     (checkpoint,) = callbacks_of(phase, folder, [])
     assert checkpoint.best is None
 

@@ -51,8 +51,9 @@ def test_resuming_a_stopped_run_forgets_the_request_that_stopped_it(tmp_path):
 
 @pytest.mark.parametrize(("silent", "status"), [(1.0, "running"), (SILENT_AFTER + 60, "interrupted")])
 def test_run_of_a_computer_that_is_gone_does_not_run_for_ever(tmp_path, silent, status):
-    owner = {"pid": 1, "started": 0.0, "host": "another-computer"}
-    run_id = write_run(tmp_path, status="running", owner=owner)
+    process = {"pid": 1, "started": 0.0, "host": "another-computer"}
+    run_id = write_run(tmp_path, status="running", process=process)
+    (tmp_path / run_id / "heartbeat.json").write_text('{"attempt": 1, "beat": 3}')
     for path in (tmp_path / run_id).iterdir():
         os.utime(path, (time.time() - silent,) * 2)
     assert load_run(run_id, tmp_path).status == status

@@ -137,10 +137,12 @@ def test_run_json_says_everything_and_nothing_of_this_machine(trained, lessons):
     run, dataset, _ = trained
     text = (run.path / "run.json").read_text()
     info = json.loads(text)
-    names = "schema run status recipe dataset seed versions device attempt owner timings peak_memory"
+    names = "schema run status recipe dataset seed versions device attempt process timings peak_memory "
+    names += "name owner backend ticket turn requeues estimate group"
     assert set(names.split()) <= set(info)
     assert info["dataset"]["fingerprint"] == dataset.fingerprint and info["dataset"]["counts"] == dataset.counts
-    assert info["owner"] is None and info["attempt"] == 1 and info["error"] is None
+    assert info["process"] is None and info["attempt"] == 1 and info["error"] is None
+    assert info["turn"] >= 1 and info["requeues"] == 0 and run.owner is run.backend is run.ticket is None
     assert info["peak_memory"] > 100 and info["timings"]["total"] > 0
     for name in FILES[:4] + FILES[5:]:
         assert str(lessons.runs.parent) not in (run.path / name).read_text(), name
