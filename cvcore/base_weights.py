@@ -86,7 +86,7 @@ def _found(recipe: Recipe, seed: int, file: Path | None, known: dict[str, Any] |
             raise WeightsNotFound(f"the weights file must exist; received {file}")
         return _keep(file)
     if known and known.get("origin") == "file":
-        kept = _kept(known["name"], known["sha256"])
+        kept = kept_weights(known["name"], known["sha256"])
         if kept.is_file():
             return BaseWeights(kept, known["name"], known["sha256"], "file")
         raise WeightsNotFound(
@@ -100,6 +100,28 @@ def _found(recipe: Recipe, seed: int, file: Path | None, known: dict[str, Any] |
     if folder and (folder / name).is_file():
         return BaseWeights(folder / name, name, _sha256(folder / name), "folder")
     return _download(recipe, name)
+
+
+def weights_here(recipe: Recipe, known: dict[str, Any] | None = None) -> Path | None:
+    """Return the weights file of a recipe's base where this machine has it; nothing is downloaded or copied.
+
+    Args:
+        recipe: any recipe.
+        known: `BaseWeights.summary()` of an earlier attempt or of a file given with `--weights`, or None.
+
+    Returns:
+        None for no base, random weights, those that come with the project, and files that are not here.
+    """
+    if recipe.base is None or recipe.weights == "random":
+        return None
+    if known and known.get("origin") == "file":
+        kept = kept_weights(known["name"], known["sha256"])
+        return kept if kept.is_file() else None
+    name = (BASES[recipe.base].weights_file or "").format(alpha=recipe.alpha)
+    folder = weights_folder()
+    if name and folder and (folder / name).is_file():
+        return folder / name
+    return _in_keras_cache(name) if name else None
 
 
 def load_base(recipe: Recipe, weights: BaseWeights | None) -> keras.Model:
@@ -147,7 +169,7 @@ def load_base(recipe: Recipe, weights: BaseWeights | None) -> keras.Model:
 def _keep(file: Path) -> BaseWeights:
     """Copy a given file into the cache under its hash, so that a resumed run finds it again."""
     sha256 = _sha256(file)
-    kept = _kept(file.name, sha256)
+    kept = kept_weights(file.name, sha256)
     if not kept.is_file():
         with writing(f"A copy of {file.name}"), file.open("rb") as source:
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +177,8 @@ def _keep(file: Path) -> BaseWeights:
     return BaseWeights(kept, file.name, sha256, "file")
 
 
-def _kept(name: str, sha256: str) -> Path:
+def kept_weights(name: str, sha256: str) -> Path:
+    """Return where the cache keeps, or would keep, a weights file that was given."""
     # Keras tells its two weight formats apart by this ending.
     ending = ".weights.h5" if name.endswith(".weights.h5") else ".h5"
     return cache_folder() / "weights" / f"{sha256}{ending}"

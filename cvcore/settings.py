@@ -56,18 +56,40 @@ def store_url() -> str | None:
     return os.environ.get("CVCORE_STORE") or None
 
 
+def ray_cpus() -> float | None:
+    """CPUs of a Ray cluster that a run takes: `CVCORE_RAY_CPUS`, default none, which leaves it to the cluster's size.
+
+    Raises:
+        CvcoreError: it is not a number from 0.
+    """
+    return _number("CVCORE_RAY_CPUS", 0, least=0) if os.environ.get("CVCORE_RAY_CPUS") else None
+
+
+def ray_gpus() -> float | None:
+    """GPUs of a Ray cluster that a run takes, such as 0.5: `CVCORE_RAY_GPUS`, default none: 1 where there are GPUs.
+
+    Raises:
+        CvcoreError: it is not a number from 0.
+    """
+    return _number("CVCORE_RAY_GPUS", 0, least=0) if os.environ.get("CVCORE_RAY_GPUS") else None
+
+
 def store_options() -> dict[str, Any]:
     """The fsspec storage options of the store, credentials among them: `CVCORE_STORE_OPTIONS`, a JSON object.
+
+    Or @ and the path of a file with such an object, which keeps it out of lists of processes and of logs.
 
     Raises:
         CvcoreError: it is not a JSON object; the sentence does not repeat it.
     """
+    given = os.environ.get("CVCORE_STORE_OPTIONS") or "{}"
     try:
-        options = json.loads(os.environ.get("CVCORE_STORE_OPTIONS") or "{}")
-    except ValueError:
+        options = json.loads(Path(given[1:]).read_text() if given.startswith("@") else given)
+    except (OSError, ValueError):
         options = None
     if not isinstance(options, dict):
-        raise CvcoreError('CVCORE_STORE_OPTIONS must be a JSON object, such as {"key": "…", "secret": "…"}')
+        raise CvcoreError('CVCORE_STORE_OPTIONS must be a JSON object, such as {"key": "…", "secret": "…"}, or @ and '
+                          "the path of a file with one")  # fmt: skip
     return options
 
 

@@ -34,10 +34,14 @@ def main(run_id: str, attempt: int, runs: Path | None = None) -> int:
         The exit code: 0 for a run that is done, stopped, or another process' matter, else FAILED or NOT_WRITTEN.
     """
     if runs is None and settings.store_url():
-        from cvcore.backends.store import working_copy
+        from cvcore.backends.working_copy import working_copy
 
-        with working_copy(run_id, attempt) as folder:
-            return _train(run_id, attempt, folder)
+        try:
+            with working_copy(run_id, attempt) as folder:
+                return _train(run_id, attempt, folder)
+        except CvcoreError as error:
+            print(error, file=sys.stderr)
+            return NOT_WRITTEN
     return _train(run_id, attempt, runs or settings.runs_folder())
 
 
