@@ -1,5 +1,6 @@
 """The line on the Train page: what trains now and on what, who waits, in which order, and until when about."""
 
+import logging
 from typing import Any
 
 import streamlit as st
@@ -7,12 +8,16 @@ import streamlit as st
 import people
 import shell
 from cvcore import backends, settings, waiting_line
+from cvcore.backends import Capacity, Status
 from cvcore.comparison import number
+from cvcore.errors import CvcoreError
 from cvcore.permissions import Person
 from cvcore.run_directory import Run
 
 REFRESH = 2.0  # seconds
 FIRST = 5  # waiting runs that are listed besides one's own
+
+log = logging.getLogger("fourways")
 
 
 def line() -> None:
@@ -39,7 +44,13 @@ def now() -> dict[str, Any]:
 @st.cache_data(ttl=1.5, max_entries=4, show_spinner=False)
 def _now(_folder: str) -> dict[str, Any]:
     runs = shell.runs()
-    capacity, status = backends.capacity(), backends.status()
+    try:
+        capacity, status = backends.capacity(), backends.status()
+    except Exception as error:  # the line is drawn all the same, and its runs can be stopped
+        log.exception("the backend could not be asked how it is")
+        problem = str(error) if isinstance(error, CvcoreError) else "The server's log says why."
+        capacity = Capacity(1, 0, "CPU", None, "not known")
+        status = Status("What trains here does not answer.", True, problem)
     places = waiting_line.places(runs, capacity.slots)
     training = [_row(run, None, _seconds_left(run)) for run in reversed(runs) if run.status == "running"]
     waiting = [_row(run, place.position, place.starts_in) for run in runs if (place := places.get(run.id))]

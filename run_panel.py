@@ -49,6 +49,8 @@ def _draw(run_id: str, status: str) -> None:
                 st.markdown(f":material/info: {shell.plain(run.error)}")
             if run.status in ACTIVE:
                 _progress(run)
+            if run.status == "running":
+                _signs_of_life(run)
             frame = None
             with shell.error_box():  # a run that cannot be drawn can still be stopped or deleted
                 frame = _history(run)
@@ -201,7 +203,14 @@ def _progress(run: Run) -> None:
     if left is not None:
         words.append(f"about {shell.duration(round(left))} left")
     st.progress(min(1.0, max(0.0, step / steps)) if steps else 0.0, text=", ".join(words))
-    silence = _silence(run)
+
+
+def _signs_of_life(run: Run) -> None:
+    """Say so when a run that gives a sign of life every few seconds has not for a while."""
+    try:
+        silence = time.time() - (run.path / run_directory.HEARTBEAT_FILE).stat().st_mtime
+    except OSError:
+        return
     if silence > SILENT:
         st.caption(
             f":orange[:material/monitor_heart: No sign of life for {shell.duration(round(silence))}.] One is expected "
@@ -235,14 +244,6 @@ def _curves(run: Run) -> None:
     for column, metric in zip(st.columns(2), ("accuracy", "loss"), strict=True):
         with column:
             shell.curves([run], metric)
-
-
-def _silence(run: Run) -> float:
-    """Return the seconds since the last sign of life of a run that gives any; 0 where it gives none."""
-    try:
-        return time.time() - (run.path / run_directory.HEARTBEAT_FILE).stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _beside(run: Run) -> list[str]:

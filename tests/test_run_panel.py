@@ -1,13 +1,18 @@
 """What the Train page says of one run: its device, what its callbacks kept, what a reader of its figures must know."""
 
 import json
+import os
+import re
+import time
 
 import pytest
 from handmade_runs import DATASET, write_run
-from pages_drawn import draw, sound, words
+from pages_drawn import draw, living, sound, words
+from two_students import ANNA, BEN, TEACHER, Classroom, code
 
 import shell
 from cvcore.datasets import open_dataset
+from cvcore.run_directory import load_run
 
 TINY = {**DATASET, "counts": {"train": {"a": 101, "b": 101}, "validation": {"a": 51, "b": 52}, "test": {"a": 451}}}
 
@@ -117,3 +122,71 @@ def test_a_finetune_recipe_continues_a_run_or_trains_its_own_head(runs, monkeypa
     page.selectbox(key="train_source").set_value(head).run()
     page.button(key="train_launch").click().run()
     assert launched == [{"from_run": None}, {"from_run": head}]
+
+
+@pytest.mark.parametrize(("info", "word"), [
+    ({"owner": code(ANNA)}, "yours"), ({"owner": code(BEN)}, "another's"), ({}, "from a terminal"),
+    ({"reference": True}, "recorded"), ({"owner": living()}, "from a terminal"),
+])  # fmt: skip
+def test_the_panel_says_whose_a_run_is(runs, monkeypatch, info, word):
+    run_id = write_run(runs, "doodle-scratch", **info)
+    page = Classroom(monkeypatch).draw(ANNA, run=run_id)
+    assert sound(page)
+    assert f":material/{'history_edu' if word == 'recorded' else 'person'}: {word}]" in words(page)
+
+
+def test_the_teacher_sees_a_short_owner_code(runs, monkeypatch):
+    page = Classroom(monkeypatch).draw(TEACHER, run=write_run(runs, "doodle-scratch", owner=code(BEN)))
+    assert f"owner {code(BEN)[:6]}]" in words(page) and code(BEN) not in words(page)
+
+
+def test_an_interrupted_run_that_comes_back_says_so_and_asks_for_no_help(runs):
+    gone = living(started=1.0, ticks=1)
+    run_id = write_run(runs, "doodle-scratch", status="running", process=gone, backend="local", attempt=2, requeues=1)
+    assert load_run(run_id, runs).comes_back
+    page = draw("train", run=run_id)
+    assert "it goes on by itself from its last finished epoch" in words(page)
+    assert "attempt 2, queued again once by itself" in words(page)
+    assert not {f"resume_{run_id}", f"delete_{run_id}"} & {button.key for button in page.button}
+    given_up = write_run(runs, "doodle-scratch", status="interrupted", backend="local", attempt=3, requeues=2)
+    shell.forget_runs()
+    page = draw("train", run=given_up)
+    assert "attempt 3, queued again 2 times by itself" in words(page)
+    assert {f"resume_{given_up}", f"delete_{given_up}"} <= {button.key for button in page.button}
+
+
+def test_a_first_attempt_is_not_counted(runs):
+    assert "attempt" not in words(draw("train", run=write_run(runs, "doodle-scratch")))
+
+
+def test_a_run_that_gives_no_sign_of_life_says_for_how_long(runs):
+    run_id = write_run(runs, "doodle-scratch", status="running", process=living(), backend="local")
+    beat = runs / run_id / "heartbeat.json"
+    beat.write_text('{"attempt": 1, "beat": 3}')
+    assert "No sign of life" not in words(draw("train", run=run_id))
+    os.utime(beat, (time.time() - 40, time.time() - 40))
+    assert re.search(r"No sign of life for 4\d s", words(draw("train", run=run_id)))
+
+
+def test_the_log_opens_as_plain_text_its_end_first_seen_and_all_of_it_to_download(runs):
+    run_id = write_run(runs, "doodle-scratch")
+    lines = [f"line {number}: # *no* heading :red[x] <b>$x$" for number in range(1, 1001)]
+    (runs / run_id / "log.txt").write_text("\n".join(lines))
+    page = draw("train", run=run_id)
+    assert not commands(page)  # not read before it is opened
+    page.session_state[f"log_{run_id}"] = True  # as a click opens it
+    page.run()
+    assert sound(page)
+    (shown,) = page.code
+    assert shown.value == "\n".join(lines[-200:]) and shown.language in ("", "plaintext", None)
+    assert "The last 200 of 1,000 lines." in words(page)
+    assert {button.label for button in page.get("download_button")} == {"log.txt"}
+
+
+def test_a_run_without_a_log_says_so(runs):
+    run_id = write_run(runs, "doodle-scratch")
+    (runs / run_id / "log.txt").unlink()
+    page = draw("train", run=run_id)
+    page.session_state[f"log_{run_id}"] = True  # as a click opens it
+    page.run()
+    assert sound(page) and "Its log is empty so far." in words(page)
