@@ -6,8 +6,9 @@ from typing import Any
 import streamlit as st
 
 import people
+import saved_runs
 import shell
-from cvcore import backends, settings, waiting_line
+from cvcore import backends, waiting_line
 from cvcore.backends import Capacity, Status
 from cvcore.comparison import number
 from cvcore.errors import CvcoreError
@@ -38,11 +39,11 @@ def now() -> dict[str, Any]:
         that trains or waits, in order: id, title, seed, name, owner, status, position (from 1, None while it trains),
         seconds (until it starts, or until it ends; None where nobody can tell).
     """
-    return _now(str(settings.runs_folder()))
+    return _now(saved_runs.saved_runs().number)
 
 
 @st.cache_data(ttl=1.5, max_entries=4, show_spinner=False)
-def _now(_folder: str) -> dict[str, Any]:
+def _now(listing: int) -> dict[str, Any]:
     runs = shell.runs()
     try:
         capacity, status = backends.capacity(), backends.status()
