@@ -7,7 +7,7 @@ import streamlit as st
 
 from cvcore import choices
 from cvcore.augmentation import AugmentationPolicy
-from cvcore.bases import BASES, weights_megabytes
+from cvcore.bases import BASES, MOBILENET_ALPHAS, weights_megabytes
 from cvcore.recipe import Recipe
 
 MONITORS = {
@@ -25,13 +25,25 @@ PREPROCESSING = {
 INSTALL_TENSORBOARD = 'TensorBoard is not installed here: `python -m pip install "tensorboard>=2.20,<2.22"`.'
 
 
-def base(recipe: Recipe) -> str:
-    """Let the user pick the pretrained base, the recipe's own first."""
-    name = st.selectbox("Pretrained base", choices.bases_for(recipe), key=f"train_base_{recipe.id}")
+def base(recipe: Recipe) -> dict[str, Any]:
+    """Let the user pick the pretrained base, the recipe's own first, and the width of one that has several.
+
+    Returns:
+        Field names and values for `choices.with_choices`.
+    """
+    left, right = st.columns([2, 1])
+    name = left.selectbox("Pretrained base", choices.bases_for(recipe), key=f"train_base_{recipe.id}")
+    values: dict[str, Any] = {"base": name}
+    alpha = recipe.alpha if name == recipe.base else 1.0
+    if name == "MobileNetV2":
+        values["alpha"] = alpha = right.selectbox(
+            "Width (alpha)", MOBILENET_ALPHAS, MOBILENET_ALPHAS.index(alpha), key=f"train_alpha_{recipe.id}",
+            format_func=lambda width: f"{width:g}", help="Channels of each layer, as a share of the full network's.",
+        )  # fmt: skip
     if BASES[name].weights_file:
-        size = weights_megabytes(name, recipe.alpha if name == recipe.base else 1.0)
+        size = weights_megabytes(name, alpha)
         st.caption(f"Its weights ({size:g} MB) are downloaded once, unless they are here already.")
-    return name
+    return values
 
 
 def epochs(recipe: Recipe) -> int:
@@ -45,7 +57,7 @@ def epochs(recipe: Recipe) -> int:
 
 
 def more(recipe: Recipe) -> dict[str, Any]:
-    """Let the user set what a class tries out: rate, batches, dropout, steps, and what test pictures become.
+    """Let the user set what a class tries out: rate, batches, dropout, pictures, steps, and what test pictures become.
 
     Returns:
         Field names and values for `choices.with_choices`, the recipe's own where nothing was changed.
@@ -56,6 +68,7 @@ def more(recipe: Recipe) -> dict[str, Any]:
     offered = {  # field: (label, step, help)
         "learning_rate": ("Learning rate", recipe.learning_rate / 10, f"Of {recipe.optimizer}.{rate}"),
         "batch_size": ("Batch size", 1, f"Pictures a step.{batch}"),
+        "image_size": ("Image size", 1, "Side in pixels to which pictures are resized."),
         "dropout": ("Dropout", 0.05, "Share of features silenced at random, right before the dense layers."),
     }
     if recipe.dense:
@@ -68,10 +81,14 @@ def more(recipe: Recipe) -> dict[str, Any]:
         for name, (label, step, words) in offered.items():
             low, high = choices.limits(name)
             value = st.number_input(
-                label, low, high, getattr(recipe, name), step, "%d" if name == "batch_size" else "%g", help=words,
+                label, low, high, getattr(recipe, name), step, "%d" if step == 1 else "%g", help=words,
                 key=f"train_{name}_{recipe.id}",
             )  # fmt: skip
             values[name] = float(f"{value:.6g}") if isinstance(value, float) else value  # 0.3, not 0.30000000000000004
+        values["train_pictures"] = _number_or_none(
+            recipe, "train_pictures", "Training pictures", "all pictures",
+            "Train on this many, each class in proportion: the same ones for every seed, fewer are among more.",
+        )  # fmt: skip
         values["steps_per_epoch"] = _number_or_none(
             recipe, "steps_per_epoch", "Steps per epoch", "one pass",
             "Batches an epoch, drawn from pass after pass over the training pictures; empty for one whole pass.",

@@ -1,17 +1,18 @@
 import streamlit as st
 
 import dataset_panels
+import group_panel
+import launch_panel
 import queue_panel
 import recipe_card
 import recipe_settings
 import run_actions
 import run_panel
 import shell
-from cvcore import backends, choices
+from cvcore import choices
 from cvcore.comparison import STRATEGY_TITLES
 from cvcore.datasets import known_datasets
 from cvcore.errors import InvalidRecipe
-from cvcore.estimate import estimate
 from cvcore.new_run import check_fits
 
 shell.navigation()
@@ -45,7 +46,7 @@ with shell.error_box(), st.container(border=True):
     changes = {}
     with right:
         if recipe.base:
-            changes["base"] = recipe_settings.base(recipe)
+            changes |= recipe_settings.base(recipe)
     recipe_card.card(recipe, row, list(rows.values()), shell.runs())
     switch = st.container()
     epochs_column, seed_column, source_column = st.columns([1, 1, 2])
@@ -60,7 +61,7 @@ with shell.error_box(), st.container(border=True):
         changes |= recipe_settings.callbacks(recipe)
     recipe_settings.policy_note(recipe, policy)
 
-    chosen, source = recipe, None
+    chosen, wanted = recipe, None
     try:
         chosen = choices.with_choices(recipe, policy, **changes)
     except InvalidRecipe as error:
@@ -72,41 +73,33 @@ with shell.error_box(), st.container(border=True):
         problem = problem or "These pictures are not on this computer yet: the Dataset page downloads them."
     elif not problem:
         dataset = dataset_panels.opened(row)
-        earlier = {run.id: run for run in choices.runs_to_continue(chosen, shell.runs(), dataset.fingerprint)}
+        source, earlier = None, choices.runs_to_continue(chosen, shell.runs(), dataset.fingerprint)
         if earlier:
             source = source_column.selectbox(
-                "Continue from", ["", *earlier], key="train_source",  # "", as None could be cleared
+                "Continue from", ["", *(run.id for run in earlier)], key="train_source",  # "": None could be cleared
                 format_func=lambda name: name or "its own head, trained first",
             ) or None  # fmt: skip
-        counts = {split: len(dataset.split(split)) for split in ("train", "validation", "test")}
-        kind = "GPU" if choices.gpu() else "CPU"
-        expected = estimate(chosen, counts, shell.runs(), kind=kind, continues=source is not None)
-        with st.container(horizontal=True):
-            st.metric("Estimated time", shell.duration(expected.seconds))
-            st.metric("Estimated memory", f"{expected.memory_mb:,.0f} MB")
-            st.metric("Device", choices.device_in_words(), help=choices.device_in_full())
-        st.caption(expected.basis)
+        launch_panel.expected(chosen, dataset, source)
+        wanted = launch_panel.request(chosen, dataset, seed, source)
         try:
             check_fits(chosen, dataset)
         except InvalidRecipe as error:
             problem = str(error)
     if problem:
         st.markdown(f":red[:material/error: {shell.plain(problem)}]")
-    if st.button(
-        "Launch", type="primary", icon=":material/play_arrow:", disabled=problem is not None, key="train_launch"
-    ):
-        st.query_params["run"] = backends.launch(chosen, dataset, seed, from_run=source)
-        shell.forget_runs()
+    launch_panel.button(None if problem or launch_panel.too_many(wanted) else wanted)
 
 queue_panel.line()
 
 st.subheader("Runs", anchor=False)
 with shell.error_box():
     runs = shell.runs()
+    group_panel.panel(st.query_params.get("group"))
     run = shell.pick_run("Run", "train_run", [run for run in runs if run.status != "damaged"])
     if run is None:
         shell.empty_state("No run yet: launch one above, and it appears here with its progress and curves.")
     else:
+        group_panel.part_of(run)
         run_panel.run_panel(run)
     for damaged in runs:
         if damaged.status == "damaged":
