@@ -68,6 +68,8 @@ def _now(listing: int) -> dict[str, Any]:
 
 def _row(run: Run, position: int | None, seconds: float | None) -> dict[str, Any]:
     title = run.recipe.get("title") or run.recipe.get("id")
+    if fewer := number(run.recipe.get("train_pictures")):
+        title = f"{title}, {fewer:,} pictures"
     return {"id": run.id, "title": title, "seed": run.seed, "name": run.name, "owner": run.owner, "status": run.status,
             "position": position, "seconds": seconds}  # fmt: skip
 

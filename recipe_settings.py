@@ -31,12 +31,11 @@ def base(recipe: Recipe) -> dict[str, Any]:
     Returns:
         Field names and values for `choices.with_choices`.
     """
-    left, right = st.columns([2, 1])
-    name = left.selectbox("Pretrained base", choices.bases_for(recipe), key=f"train_base_{recipe.id}")
+    name = st.selectbox("Pretrained base", choices.bases_for(recipe), key=f"train_base_{recipe.id}")
     values: dict[str, Any] = {"base": name}
     alpha = recipe.alpha if name == recipe.base else 1.0
     if name == "MobileNetV2":
-        values["alpha"] = alpha = right.selectbox(
+        values["alpha"] = alpha = st.selectbox(
             "Width (alpha)", MOBILENET_ALPHAS, MOBILENET_ALPHAS.index(alpha), key=f"train_alpha_{recipe.id}",
             format_func=lambda width: f"{width:g}", help="Channels of each layer, as a share of the full network's.",
         )  # fmt: skip

@@ -148,6 +148,9 @@ def _notes(run: Run) -> None:
             f"({shell.plain(recipe['test_preprocessing'])}) than those it was trained on "
             f"({shell.plain(recipe.get('preprocessing'))})."
         )
+    if fewer := number(recipe.get("train_pictures")):
+        whole = sum(run.dataset.get("counts", {}).get("train", {}).values())
+        st.caption(f"Trained on {fewer:,} of the {whole:,} training pictures, each class in proportion.")
     there = sum(run.dataset.get("counts", {}).get("validation", {}).values())
     used = comparison.pictures(run, "validation")
     if used < there:

@@ -100,7 +100,7 @@ def accuracy_by_size(runs: Sequence[Run]) -> dict[str, Any]:
     data = [dots]
     if over_seeds or len(sizes) > 1:
         data.append(_means(sizes, colour, split))
-    ticks = [size.pictures for size in sizes]
+    ticks = sorted({training_size(run) for run in runs} - {0})
     room = 0.08 * (log10(ticks[-1] / ticks[0]) if len(ticks) > 1 else 1) + 0.02
     named = interval_named(sizes)
     return {
@@ -111,7 +111,7 @@ def accuracy_by_size(runs: Sequence[Run]) -> dict[str, Any]:
                       "ticktext": [f"{tick:,}" for tick in ticks],
                       "range": [log10(ticks[0]) - room, log10(ticks[-1]) + room] if ticks else [0, 3]},
             "yaxis": {"title": {"text": f"share of {split} pictures right"}, "tickformat": ".0%",
-                      **({} if ticks else {"range": [0, 1]})},
+                      **({} if sizes else {"range": [0, 1]})},
             "height": 380, "margin": {"t": 72, "r": 24, "b": 56, "l": 56},
         },
     }  # fmt: skip
