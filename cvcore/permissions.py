@@ -37,7 +37,7 @@ def may_manage(run: Run, person: Person) -> bool:
         return False
     if person.teacher:
         return True
-    return person.personal if run.owner is None else run.owner == person.owner
+    return person.personal if not run.owner else run.owner == person.owner
 
 
 def require(run: Run, person: Person, what: str) -> None:
@@ -55,6 +55,6 @@ def require(run: Run, person: Person, what: str) -> None:
         return
     if run.reference:
         raise NotAllowed(f"nobody may {what} a reference run, which ships with the project; {run.id} is one")
-    if run.owner is None:
+    if not run.owner:
         raise NotAllowed(f"only the teacher may {what} a run that has no owner; {run.id} has none")
     raise NotAllowed(f"only its owner or a teacher may {what} a run; {run.id} belongs to somebody else")

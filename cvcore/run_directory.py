@@ -228,7 +228,7 @@ def load_run(run_id: str, folder: Path | None = None) -> Run:
         RunNotFound: the id is malformed or names no run.
         RunDamaged: its run.json cannot be read.
     """
-    return read_run(run_path(run_id, folder))
+    return _now(_stored(run_path(run_id, folder)))
 
 
 def run_path(run_id: str, folder: Path | None = None) -> Path:
@@ -293,12 +293,15 @@ def process_of(info: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def read_run(path: Path) -> Run:
-    """Read the run of a folder, wherever that is.
+    """Read the run of a folder, wherever that is; a damaged one has the status `damaged` and its sentence."""
+    return _now(_stored_or_damaged(path))
 
-    Raises:
-        RunDamaged: its run.json or metrics.json cannot be read.
-    """
-    return _now(_stored(path))
+
+def _stored_or_damaged(path: Path) -> Run:
+    try:
+        return _stored(path)
+    except RunDamaged as error:
+        return Run(path.name, path, {}, "damaged", None, str(error))
 
 
 def _stored(path: Path) -> Run:
@@ -353,10 +356,7 @@ def _listed(folder: Path, name: str, known: dict[str, tuple[_Stamp, Run]], now: 
     earlier = known.get(name)
     if earlier is not None and earlier[0] == stamp:
         return earlier
-    try:
-        run = _stored(folder / name)
-    except RunDamaged as error:
-        run = Run(name, folder / name, {}, "damaged", None, str(error))
+    run = _stored_or_damaged(folder / name)
     settled = all(file is None or abs(now - file[0] / 1e9) > SETTLES for file in stamp)
     return (stamp if settled else ()), run
 

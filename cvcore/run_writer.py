@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -148,7 +149,8 @@ def requeue(run: Run, by_watchdog: bool = False, *, ticket: int | None = None, b
         SupersededAttempt: the watchdog's run has gone on to another attempt or has ended meanwhile.
         CvcoreError: its status does not allow it, or the disk is full or not writable.
     """
-    with _changing(run) as (now, changes):
+    with _changing(run) as change:
+        now = change.now
         if by_watchdog:
             _check_still(now, run.attempt)
             if now.requeues >= REQUEUES:
@@ -156,13 +158,12 @@ def requeue(run: Run, by_watchdog: bool = False, *, ticket: int | None = None, b
                                   "done so already")  # fmt: skip
         elif now.status not in RESUMABLE:
             raise CvcoreError(f"only a stopped, failed or interrupted run can be resumed; {run.id} is {now.status}")
-        changes |= {"status": "queued", "process": None, "owner": now.owner, "job": None, "error": None}
-        changes |= {"attempt": now.attempt + 1, "requeues": now.requeues + 1 if by_watchdog else 0}
-        changes |= {"ticket": ticket} if ticket is not None else {}
-        changes |= {"backend": backend} if backend is not None else {}
-        if not by_watchdog:  # a person's request to stop holds for the attempts that nobody asked for, too
-            (run.path / STOP_FILE).unlink(missing_ok=True)
-        (run.path / HEARTBEAT_FILE).unlink(missing_ok=True)
+        change.fields |= {"status": "queued", "process": None, "owner": now.owner, "job": None, "error": None}
+        change.fields |= {"attempt": now.attempt + 1, "requeues": now.requeues + 1 if by_watchdog else 0}
+        change.fields |= {"ticket": ticket} if ticket is not None else {}
+        change.fields |= {"backend": backend} if backend is not None else {}
+        # A request to stop holds for the attempts that nobody asked for, too.
+        change.removes = [HEARTBEAT_FILE] if by_watchdog else [HEARTBEAT_FILE, STOP_FILE]
     return load_run(run.id, run.path.parent)
 
 
@@ -180,9 +181,9 @@ def take_turn(run: Run, attempt: int | None = None) -> Run:
     if run.turn is not None:
         return run
     turn = next_turn(run.path.parent)
-    with _changing(run) as (now, changes):
-        _check_still(now, attempt or run.attempt)
-        changes["turn"] = turn if now.turn is None else now.turn
+    with _changing(run) as change:
+        _check_still(change.now, attempt or run.attempt)
+        change.fields["turn"] = turn if change.now.turn is None else change.now.turn
     return load_run(run.id, run.path.parent)
 
 
@@ -199,22 +200,22 @@ def start_attempt(run: Run, attempt: int | None = None) -> RunWriter:
         CvcoreError: another living process is running it, it is done, or it cannot be written.
     """
     turn = next_turn(run.path.parent) if run.turn is None else run.turn
-    with _changing(run) as (now, changes):
-        number = attempt or now.attempt
+    with _changing(run) as change:
+        now, number = change.now, attempt or change.now.attempt
         if attempt is None:
             number += 0 if _is_first(now) else 1
-            changes |= {"backend": None, "attempt": number}
+            change.fields |= {"backend": None, "attempt": number}
+            if now.status in RESUMABLE:  # a request made while it was queued is meant for this attempt
+                change.removes = [STOP_FILE]
         else:
             _check_still(now, attempt, "queued")
             if now.status != "queued":
                 raise SupersededAttempt(f"run {now.id} was stopped before attempt {attempt} began")
-        changes |= {"process": this_process(), "owner": now.owner, "status": "running", "error": None}
-        changes |= {"turn": turn if now.turn is None else now.turn, "versions": _versions()}
-        if attempt is None and now.status in RESUMABLE:  # a request made while it was queued is meant for this attempt
-            (run.path / STOP_FILE).unlink(missing_ok=True)
-        for left_behind in run.path.glob(".*.tmp*"):  # by a process killed while it replaced a file
-            left_behind.unlink(missing_ok=True)
-    return RunWriter(run.path, number, changes["process"])
+        change.fields |= {"process": this_process(), "owner": now.owner, "status": "running", "error": None}
+        change.fields |= {"turn": turn if now.turn is None else now.turn, "versions": _versions()}
+        # Left behind by a process that was killed while it replaced a file.
+        change.removes += [path.name for path in run.path.glob(".*.tmp*")]
+    return RunWriter(run.path, number, change.fields["process"])
 
 
 def give_up(run: Run, attempt: int, status: str, sentence: str) -> bool:
@@ -233,13 +234,11 @@ def give_up(run: Run, attempt: int, status: str, sentence: str) -> bool:
         CvcoreError: the disk is full or not writable.
     """
     try:
-        with _changing(run) as (now, changes):
-            _check_still(now, attempt)
-            changes |= {"status": status, "error": sentence, "process": None, "owner": now.owner}
-            with suppress(OSError):
-                RunWriter(run.path, attempt).append_log(f"{status}: {sentence}")
-            for name in (STOP_FILE, HEARTBEAT_FILE):
-                (run.path / name).unlink(missing_ok=True)
+        with _changing(run) as change:
+            _check_still(change.now, attempt)
+            change.fields |= {"status": status, "error": sentence, "process": None, "owner": change.now.owner}
+            change.removes = [STOP_FILE, HEARTBEAT_FILE]
+            change.log = f"{status}: {sentence}"
     except SupersededAttempt:
         return False
     return True
@@ -255,10 +254,10 @@ def rename_run(run: Run, name: str | None) -> Run:
     Raises:
         CvcoreError: the name breaks that rule, the run ships with the project, or it cannot be written.
     """
-    with _changing(run, "rename") as (now, changes):
-        if now.reference:
+    with _changing(run, "rename") as change:
+        if change.now.reference:
             raise CvcoreError(f"{run.id} is a reference run that ships with the project and is not renamed here")
-        changes["name"] = _checked_name(name)
+        change.fields["name"] = _checked_name(name)
     return load_run(run.id, run.path.parent)
 
 
@@ -270,14 +269,28 @@ def _checked_name(name: str | None) -> str | None:
     return text or None
 
 
+@dataclass
+class _Change:
+    """What is to become of a run, which is locked and reads as `now`: fields of run.json, files to remove, a line."""
+
+    now: Run
+    fields: dict[str, Any] = field(default_factory=dict)
+    removes: list[str] = field(default_factory=list)
+    log: str | None = None
+
+
 @contextmanager
-def _changing(run: Run, what: str = "resume") -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Lock a run, yield it as it is now and the changes to fill in, and write them; nothing is written on an error."""
-    changes: dict[str, Any] = {}
+def _changing(run: Run, what: str = "resume") -> Iterator[_Change]:
+    """Lock a run, yield the change to fill in, and make it; on an error everything is as before."""
     with disk_errors_as_sentences(run.path, what), run_locked(run.path):
-        now = load_run(run.id, run.path.parent)
-        yield now, changes
-        replace_json(run.path / "run.json", {**now.info, **changes})
+        change = _Change(load_run(run.id, run.path.parent))
+        yield change
+        replace_json(run.path / "run.json", {**change.now.info, **change.fields})
+        for name in change.removes:
+            (run.path / name).unlink(missing_ok=True)
+        if change.log is not None:
+            with suppress(OSError):
+                RunWriter(run.path, change.now.attempt).append_log(change.log)
 
 
 def _check_still(now: Run, attempt: int, *statuses: str) -> None:

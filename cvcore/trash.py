@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from cvcore.attempt_writer import disk_errors_as_sentences, run_lock, run_locked
-from cvcore.errors import CvcoreError, RunDamaged, RunNotFound
+from cvcore.errors import CvcoreError, RunNotFound
 from cvcore.files import replace_json
 from cvcore.processes import boot_id, seconds_since_boot
-from cvcore.run_directory import RUN_ID, Run, load_run, read_run
+from cvcore.run_directory import RUN_ID, Run, read_run, run_path
 from cvcore.settings import runs_folder
 
 KEPT_DAYS = 7.0
 TRASH = ".trash"  # no reader of a runs folder looks into a hidden folder
 DELETED_FILE = "deleted.json"
+GONE = ".gone-"  # begins the name of a run that is being purged
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ def delete_run(run: Run, by: str | None = None) -> None:
     """
     there = _trash(run.path.parent) / run.id
     with disk_errors_as_sentences(run.path, "delete"), run_locked(run.path):
-        with suppress(RunDamaged):  # one that cannot be read is deleted as it is
-            run = load_run(run.id, run.path.parent)
+        run = read_run(run_path(run.id, run.path.parent))
         if run.status in ("queued", "running"):
             raise CvcoreError(f"a {run.status} run cannot be deleted; stop {run.id} first")
         if run.reference:
@@ -72,13 +72,8 @@ def delete_run(run: Run, by: str | None = None) -> None:
 
 def trashed(folder: Path | None = None) -> list[Trashed]:
     """List the deleted runs of a folder, the last deleted first; default folder `settings.runs_folder()`."""
-    found = []
-    for path in _paths(folder or runs_folder()):
-        try:
-            run = read_run(path)
-        except RunDamaged as error:
-            run = Run(path.name, path, {}, "damaged", None, str(error))
-        found.append(Trashed(path.name, _time(_note(path).get("at")), run))
+    paths = _paths(folder or runs_folder())
+    found = [Trashed(path.name, _time(_note(path).get("at")), read_run(path)) for path in paths]
     earliest = datetime.min.replace(tzinfo=UTC)
     return sorted(found, key=lambda one: (one.deleted or earliest, one.id), reverse=True)
 
@@ -103,7 +98,7 @@ def restore(run_id: str, folder: Path | None = None) -> Run:
             raise CvcoreError(f"a run {run_id} is there already; delete it before you restore the one in the trash")
         (_trash(folder) / run_id).rename(path)
         (path / DELETED_FILE).unlink(missing_ok=True)
-    return load_run(run_id, folder)
+    return read_run(path)
 
 
 def purge(folder: Path | None = None, days: float = KEPT_DAYS) -> list[str]:
@@ -125,10 +120,11 @@ def purge(folder: Path | None = None, days: float = KEPT_DAYS) -> list[str]:
         if _age(_note(path)) < timedelta(days=days):
             continue
         with suppress(OSError, CvcoreError), run_locked(folder / path.name):
-            going = path.rename(path.parent / f".gone-{path.name}")
-            shutil.rmtree(going)
+            shutil.rmtree(path.rename(path.with_name(f"{GONE}{path.name}")))
             gone.append(path.name)
             run_lock(folder / path.name).unlink(missing_ok=True)
+    for rest in _trash(folder).glob(f"{GONE}*"):  # of an earlier time that was cut off
+        shutil.rmtree(rest, ignore_errors=True)
     return gone
 
 

@@ -9,12 +9,16 @@ import sys
 
 import numpy as np
 import pytest
+from handmade_runs import write_run
 from tiny_lessons import tiny_augmented, tiny_features
 
 from cvcore import api
 from cvcore.errors import CvcoreError
-from cvcore.run_directory import list_runs
+from cvcore.run_directory import list_runs, load_run, request_stop
+from cvcore.run_writer import create_run, give_up, rename_run, requeue, start_attempt, take_turn
 from cvcore.training_state import STATE_FILE, TrainingState
+from cvcore.trash import delete_run
+from cvcore.waiting_line import submitting
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
 
@@ -141,3 +145,59 @@ def test_full_cache_while_features_are_stored_is_one_sentence(lessons, tmp_path,
     assert not (run.path / STATE_FILE).exists()
     assert not [path for path in (lessons.cache / "features").iterdir() if path.suffix == ".tmp"]
     assert api.resume(run).status == "done"
+
+
+ACTS = {
+    "delete": ("stopped", delete_run),
+    "queue again": ("stopped", requeue),
+    "start": ("queued", start_attempt),
+    "turn": ("queued", take_turn),
+    "give up": ("queued", lambda run: give_up(run, run.attempt, "failed", "It is gone.")),
+    "rename": ("done", lambda run: rename_run(run, "Mine")),
+    "stop": ("queued", request_stop),
+    "submit": ("done", lambda run: submit(run.path.parent)),
+}
+
+
+def submit(folder):
+    summary = {"id": "two", "fingerprint": "f" * 64, "counts": {}, "class_names": ["a", "b"]}
+    with submitting(folder):
+        return create_run(tiny_augmented, summary, 0, folder=folder, code=lambda info: "x" * 9000)
+
+
+def content(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*")
+            if file.is_file() and ".locks" not in file.parts and not file.name.endswith(".lock")}  # fmt: skip
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_what_is_done_to_a_run_on_a_full_or_read_only_disk_is_one_sentence_and_changes_nothing(
+    small_disk, act, trouble
+):
+    status, do = ACTS[act]
+    folder = small_disk / "runs"
+    run = load_run(write_run(folder, status=status), folder)
+    with submitting(folder):  # as somebody did before the trouble began
+        pass
+    before = content(folder)
+    if trouble == "full":
+        fill(small_disk)
+        if act == "stop":
+            do(run)  # which takes no room
+            assert load_run(run.id, folder).status == "stopped"
+            return
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    reason = "No space left on device" if trouble == "full" else "Read-only file system"
+    sentence = rf"^[^\n]* \({reason}\); make room in or give access to the runs folder, [^\n]*$"
+    with pytest.raises(CvcoreError, match=sentence):
+        do(run)
+    assert content(folder) == before
+    assert list_runs(folder) == [run]
+    if trouble == "full":
+        (small_disk / "filler").unlink()
+    else:
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    do(run)
+    assert content(folder) != before

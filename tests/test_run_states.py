@@ -2,21 +2,28 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from handmade_runs import write_run
 from pages_drawn import draw, sound, words
 
+from cvcore import run_directory
 from cvcore.errors import CvcoreError, RunDamaged, SupersededAttempt
 from cvcore.estimate import estimate
 from cvcore.features import stored_features
+from cvcore.processes import described, this_process
 from cvcore.published import get_recipe
 from cvcore.run_directory import SILENT_AFTER, STOP_FILE, list_runs, load_run, request_stop
+from cvcore.run_history import HISTORY_COLUMNS
 from cvcore.run_writer import RunWriter, requeue, start_attempt
+from cvcore.trash import delete_run
 
 
-def change(folder, run_id, name, **values):
+def change(folder, run_id, name, /, **values):
     path = folder / run_id / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
@@ -169,3 +176,126 @@ def test_damaged_stored_features_are_computed_again(tmp_path, monkeypatch):
     first = np.array(stored_features(network, images, "key"))
     (tmp_path / "features" / "key.npy").write_bytes(b"half a fi")
     assert np.array_equal(stored_features(network, images, "key"), first)
+
+
+def test_history_without_its_columns_is_empty(tmp_path):
+    run_id = write_run(tmp_path)
+    (tmp_path / run_id / "history.csv").write_text("1,0.5,0.5\n2,0.4,0.6\n")
+    frame = load_run(run_id, tmp_path).history()
+    assert len(frame) == 0 and list(frame) == list(HISTORY_COLUMNS)
+
+
+def settle(folder):
+    """Make every file look as if it was written some time ago: one just written is read again in any case."""
+    for path in folder.rglob("*.*"):
+        os.utime(path, (path.stat().st_mtime - 10,) * 2)
+
+
+def test_finished_runs_are_read_once_and_then_shared(tmp_path, monkeypatch):
+    ids = [write_run(tmp_path, seed=seed) for seed in range(3)]
+    settle(tmp_path)
+    first = list_runs(tmp_path)
+    read = []
+    real = run_directory._read_json
+    monkeypatch.setattr(run_directory, "_read_json", lambda path: read.append(path.parent.name) or real(path))
+    assert all(one is other for one, other in zip(first, list_runs(tmp_path), strict=True)) and read == []
+    change(tmp_path, ids[1], "run.json", name="Mine")
+    names = {run.id: run.name for run in list_runs(tmp_path)}
+    assert names == {ids[0]: None, ids[1]: "Mine", ids[2]: None} and set(read) == {ids[1]}
+
+
+def test_listing_follows_every_change_of_its_files(tmp_path):
+    run_id = write_run(tmp_path, status="queued")
+    settle(tmp_path)
+    path = tmp_path / run_id
+    assert [run.status for run in list_runs(tmp_path)] == ["queued"]
+    (path / STOP_FILE).touch()
+    assert [run.status for run in list_runs(tmp_path)] == ["stopped"]
+    (path / STOP_FILE).unlink()
+    change(tmp_path, run_id, "run.json", status="running", process=this_process())
+    assert [run.status for run in list_runs(tmp_path)] == ["running"]
+    change(tmp_path, run_id, "run.json", process={**this_process(), "started": "gone"}, backend="local")
+    assert [(run.status, run.comes_back) for run in list_runs(tmp_path)] == [("interrupted", True)]
+    change(tmp_path, run_id, "run.json", status="done", process=None)
+    (path / "metrics.json").write_text(json.dumps({"val_accuracy": 0.5}))
+    assert [(run.status, run.metrics) for run in list_runs(tmp_path)] == [("done", {"val_accuracy": 0.5})]
+    (path / "metrics.json").write_text(json.dumps({"val_accuracy": 1.5}))
+    assert [run.status for run in list_runs(tmp_path)] == ["damaged"]
+    (path / "metrics.json").unlink()
+    assert [(run.status, run.metrics) for run in list_runs(tmp_path)] == [("done", None)]
+    path.rename(tmp_path / "elsewhere")
+    assert [run.id for run in list_runs(tmp_path)] == ["elsewhere"]
+
+
+def test_process_that_dies_between_two_listings_is_seen_though_no_file_has_changed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        write_run(tmp_path, status="running", process=described(other.pid))
+        settle(tmp_path)
+        assert [run.status for run in list_runs(tmp_path)] == ["running"]
+        other.kill()
+    assert [run.status for run in list_runs(tmp_path)] == ["interrupted"]
+
+
+def test_change_that_leaves_size_and_time_as_they_were_is_seen_if_it_comes_at_once(tmp_path, monkeypatch):
+    """The time of a file ticks coarsely: a file changed twice within a tick looks as if it was changed once."""
+    monkeypatch.setattr(run_directory, "SETTLES", 600)  # this machine may stand still for a while
+    run_id = write_run(tmp_path, name="before")
+    assert [run.name for run in list_runs(tmp_path)] == ["before"]
+    path = tmp_path / run_id / "run.json"
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_text(path.read_text().replace('"before"', '"after!"'))
+    os.utime(path, ns=times)
+    assert [run.name for run in list_runs(tmp_path)] == ["after!"]
+
+
+def test_shared_run_reads_its_history_anew_when_that_has_changed(tmp_path):
+    write_run(tmp_path, epochs=3)
+    settle(tmp_path)
+    (run,) = list_runs(tmp_path)
+    frame = run.history()
+    frame["loss"] = 0.0  # a copy: others hold the same run
+    assert (list_runs(tmp_path)[0] is run) and (run.history()["loss"] > 0).all()
+    with (run.path / "history.csv").open("a") as stream:
+        stream.write("4,0.1,0.9,0.2,0.8,0.001,2.5\n")
+    assert run.history()["epoch"].tolist() == [1, 2, 3, 4]
+
+
+def test_threads_that_list_at_once_see_the_same(tmp_path):
+    for seed in range(20):
+        write_run(tmp_path, seed=seed)
+    with ThreadPoolExecutor(8) as pool:
+        listings = list(pool.map(lambda _: [run.id for run in list_runs(tmp_path)], range(40)))
+    assert all(listing == listings[0] for listing in listings) and len(listings[0]) == 20
+
+
+def test_listings_of_a_few_folders_are_kept_and_no_more(tmp_path):
+    for number in range(20):
+        write_run(tmp_path / str(number))
+        list_runs(tmp_path / str(number))
+    assert len(run_directory._listings) == run_directory.MOST_LISTINGS
+    assert tmp_path / "19" in run_directory._listings
+
+
+def test_a_thousand_finished_runs_are_listed_again_without_being_read(tmp_path, monkeypatch):
+    first = write_run(tmp_path)
+    for number in range(999):
+        (tmp_path / f"r{number:03d}").mkdir()
+        for name in ("run.json", "metrics.json"):
+            (tmp_path / f"r{number:03d}" / name).hardlink_to(tmp_path / first / name)
+    settle(tmp_path / first)
+    assert len(list_runs(tmp_path)) == 1000
+    monkeypatch.setattr(run_directory, "_read_json", lambda path: pytest.fail("read again"))
+    again = []
+    for _ in range(5):
+        began = time.thread_time()
+        assert len(list_runs(tmp_path)) == 1000
+        again.append(time.thread_time() - began)
+    assert min(again) < 0.2  # 10 ms on two slow cores
+
+
+def test_hidden_folders_are_no_runs(tmp_path):
+    run_id = write_run(tmp_path)
+    for name in (".trash", ".locks", ".new-x"):
+        (tmp_path / name).mkdir()
+    delete_run(load_run(run_id, tmp_path))
+    assert list_runs(tmp_path) == []
