@@ -27,7 +27,7 @@ from cvcore import settings
 from cvcore.errors import CvcoreError
 
 T = TypeVar("T")
-TRIES = 4  # of one transfer, before its caller hears of it
+TRIES = 3  # of one transfer, before its caller hears of it
 INDEX = "files.json"
 SENT = "sent.json"
 STOP = "stop"
@@ -80,6 +80,9 @@ class Store:
             given = {"use_listings_cache": False, "skip_instance_cache": True, **(options or {})}
             if "://" not in url or url.startswith("file:"):
                 given["auto_mkdir"] = True
+            if url.startswith(("s3:", "s3a:")):  # by default botocore tries for minutes before anybody hears of it
+                given.setdefault("config_kwargs", {"connect_timeout": 5, "read_timeout": 30,
+                                                   "retries": {"max_attempts": 2}})  # fmt: skip
             self.files, root = fsspec.core.url_to_fs(url, **given)
         except (ImportError, ValueError, TypeError, OSError) as error:
             raise CvcoreError(f"CVCORE_STORE must be a folder or a URL such as s3://bucket/folder, with fitting "
@@ -93,14 +96,13 @@ class Store:
             DamagedInStore: it has more than `most` bytes.
             StoreTrouble: one sentence.
         """
-        end = None if most is None else most + 1
+        full = self._full(path)
         try:
-            data = self.tried("read", lambda: self.files.cat_file(self._full(path), end=end))
+            if most is not None and self.tried("read", lambda: self.files.info(full)["size"]) > most:
+                raise DamagedInStore(f"{path} in the store has more than {most:,} bytes; that is nothing that was sent")
+            return self.tried("read", lambda: self.files.cat_file(full))
         except FileNotFoundError:
             return None
-        if most is not None and len(data) > most:
-            raise DamagedInStore(f"{path} in the store has more than {most:,} bytes; that is nothing that was sent")
-        return data
 
     def write(self, path: str, data: bytes) -> None:
         """Write an object whole."""
