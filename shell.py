@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +122,7 @@ def history(run: Run) -> "pd.DataFrame":
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _history(_run: Run, stamp: str) -> "pd.DataFrame":
     try:
-        frame = replace(_run).history()  # not the history that this run has read before
+        frame = _run.history()
         return frame[list(run_directory.HISTORY_COLUMNS)]
     except (KeyError, ValueError, OverflowError):
         raise RunDamaged(f"run {_run.id} has a history.csv that is not readable; other runs are not affected") from None
