@@ -171,15 +171,13 @@ class Run:
         except OSError:
             return ""
 
-    def modified(self) -> float:
-        """Return the newest modification time of the files a page reads, as a key for caches (seconds)."""
-        newest = 0.0
-        for name in ("run.json", "history.csv", "metrics.json", "predictions.csv"):
-            try:
-                newest = max(newest, (self.path / name).stat().st_mtime)
-            except OSError:
-                continue
-        return newest
+    def modified(self) -> str:
+        """Return what changes with every change of the files a page reads, as a key for caches.
+
+        It is no time: after a clock was set back, what is written last is not the newest.
+        """
+        names = ("run.json", "history.csv", "metrics.json", "predictions.csv")
+        return " ".join(".".join(map(str, _file_stamp(f"{self.path}/{name}") or ())) for name in names)
 
     def summary(self) -> dict[str, Any]:
         """Return what `train` and `runs` print: run, status, figures, recipe, dataset, seed."""

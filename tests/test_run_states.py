@@ -299,3 +299,15 @@ def test_hidden_folders_are_no_runs(tmp_path):
         (tmp_path / name).mkdir()
     delete_run(load_run(run_id, tmp_path))
     assert list_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["run.json", "history.csv", "metrics.json", "predictions.csv"])
+def test_page_is_drawn_anew_after_a_change_though_the_clock_was_set_back(tmp_path, name):
+    run = load_run(write_run(tmp_path), tmp_path)
+    before = run.modified()
+    assert before == run.modified()
+    (run.path / name).write_text((run.path / name).read_text() + "\n")
+    os.utime(run.path / name, (1e9, 1e9))
+    assert run.modified() != before
+    (run.path / name).unlink()
+    assert len({before, run.modified()}) == 2
