@@ -141,7 +141,11 @@ def _answer(answer: dict[str, Any], wanted: Request) -> None:
         place = f": {queue_panel.waits(run.id)}" if run is not None and run.status == "queued" else ""
         st.markdown(f":green[:material/check: {words}]{shell.plain(place)}", width="content")
         return
-    st.markdown(f":orange[:material/info: {_sentence(answer['words'])}]", width="content")
+    words = answer["words"]
+    if answer["kind"] == "there" and run is not None and wanted.count == 1:
+        does = {"done": "is done already", "running": "is training now"}.get(run.status, "waits for its turn already")
+        words = f"This very run (recipe, pictures and seed) {does}"
+    st.markdown(f":orange[:material/info: {_sentence(words)}]", width="content")
     if answer["kind"] == "there" and run is not None:
         st.page_link(
             shell.page_path("train"), label="Open it", icon=":material/open_in_browser:", query_params=_address(run)

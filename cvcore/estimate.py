@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 from statistics import median
 from typing import Any
 
@@ -51,15 +52,16 @@ def estimate(
     Args:
         recipe: what would be trained.
         counts: pictures a split, or {class: pictures} a split, as in `Dataset.counts`.
-        runs: saved runs; finished ones of the same recipe and base tell how fast training goes, and how much memory
-            it takes where their batches and pictures are as large.
+        runs: saved runs; finished ones of the same recipe and base, those with the nearest number of training
+            pictures, tell how fast training goes, and how much memory it takes where their batches and pictures are
+            as large.
         kind: `CPU` or `GPU`, what it would train on; runs on the other say nothing.
         continues: it continues a saved features run, so that its head need not be trained first.
     """
     pictures = {split: sum(n.values()) if isinstance(n, dict) else int(n) for split, n in counts.items()}
     pictures = pictures_used(recipe, pictures)
     work, steps = operations(recipe, pictures, continues)
-    same = [run for run in runs if run.status == "done" and _alike(run, recipe, kind)]
+    same = _nearest([run for run in runs if run.status == "done" and _alike(run, recipe, kind)], pictures["train"])
     measured = [(run, rate) for run in same if (rate := _seconds_a_gflop(run)) is not None][:5]
     rates = [rate for _, rate in measured]
     words = []
@@ -182,10 +184,23 @@ def _alike(run: Run, recipe: Recipe, kind: str) -> bool:
     )
 
 
+def _nearest(runs: list[Run], train: int) -> list[Run]:
+    """Keep the runs whose number of training pictures is nearest: a short run's start and end weigh more in it."""
+    distances = [abs(log((_trained_on(run) or 1) / (train or 1))) for run in runs]
+    nearest = min(distances, default=0.0) + 1e-9
+    return [run for run, distance in zip(runs, distances, strict=True) if distance <= nearest]
+
+
+def _trained_on(run: Run) -> int:
+    counts = run.dataset.get("counts", {}).get("train", {})
+    there = sum(counts.values())
+    return min(there, run.recipe.get("train_pictures") or there)
+
+
 def _as_large(run: Run, recipe: Recipe, pictures: dict[str, int]) -> bool:
     """Whether a run tells the memory of one with these pictures: its own were no fewer, or no smaller part of them."""
     same = all(run.recipe.get(name) == getattr(recipe, name) for name in ("image_size", "batch_size"))
-    enough = (run.recipe.get("train_pictures") or pictures["train"]) >= pictures["train"]
+    enough = run.recipe.get("train_pictures") is None or _trained_on(run) >= pictures["train"]
     return same and enough and isinstance(run.info.get("peak_memory"), int | float)
 
 

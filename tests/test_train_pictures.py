@@ -12,6 +12,7 @@ from cvcore.errors import InvalidRecipe
 from cvcore.features import feature_key, mapped_features
 from cvcore.models import build
 from cvcore.new_run import check_continues
+from cvcore.recipe import make_recipe
 from cvcore.run_directory import list_runs, load_run
 
 UNEVEN = np.repeat([0, 1, 2], [60, 30, 10])
@@ -141,15 +142,25 @@ def test_an_estimate_counts_the_pictures_trained_on():
 def test_the_memory_of_a_run_on_fewer_pictures_does_not_tell_that_of_one_on_all(tmp_path):
     pictures = {"train": 400, "validation": 200, "test": 1000}
     fewer = write_run(tmp_path, "doodle-scratch", changes={"train_pictures": 100}, peak_memory=801.0)
-    recipe = load_run(fewer, tmp_path).recipe
-    from cvcore.recipe import make_recipe
-
-    recipe = make_recipe(**recipe)
+    recipe = make_recipe(**load_run(fewer, tmp_path).recipe)
     assert estimate.estimate(recipe, pictures, list_runs(tmp_path)).memory_mb == 801
     whole = recipe.with_changes(train_pictures=None)
     assert estimate.estimate(whole, pictures, list_runs(tmp_path)).memory_mb != 801
     write_run(tmp_path, "doodle-scratch", peak_memory=902.0)
     assert estimate.estimate(whole, pictures, list_runs(tmp_path)).memory_mb == 902
+
+
+def test_the_nearest_number_of_pictures_tells_the_time(tmp_path):
+    """Runs on few pictures are mostly start and end: by their rate a run on all would seem to take minutes."""
+    recipe = make_recipe(**load_run(write_run(tmp_path, timings={"total": 20.0}), tmp_path).recipe)
+    counts = DATASET["counts"]
+    alone = estimate.estimate(recipe, counts, list_runs(tmp_path))
+    for pictures in (50, 100):
+        write_run(tmp_path, changes={"train_pictures": pictures}, timings={"total": 19.0})
+    assert estimate.estimate(recipe, counts, list_runs(tmp_path)) == alone
+    fewer = estimate.estimate(recipe.with_changes(train_pictures=60), counts, list_runs(tmp_path))
+    assert fewer.seconds == pytest.approx(19 + estimate.SECONDS_A_START, rel=0.05)
+    assert fewer.basis == "Scaled by operations from 1 finished run of this recipe."
 
 
 def test_runs_that_differ_in_their_number_of_pictures_say_so(tmp_path):
