@@ -1,35 +1,39 @@
-"""The worker of a runs folder, with real child processes."""
+"""Looking after runs with real workers and real training processes, and in folders that cannot be written."""
 
 import json
 import os
-import platform
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+from handmade_runs import write_run
 from tiny_lessons import tiny_scratch
 
-from cvcore.backends import launch, local, resume, worker
+from cvcore import backends, waiting_line
+from cvcore.backends import worker_process
 from cvcore.errors import CvcoreError
-from cvcore.run_directory import delete_run, list_runs, load_run, request_stop, worker_alive
-from cvcore.run_writer import create_run, requeue, start_attempt
+from cvcore.new_run import new_run
+from cvcore.run_directory import list_runs, load_run, request_stop, worker_alive
+from cvcore.run_writer import create_run
 from cvcore.settings import PROJECT
+from cvcore.trash import delete_run
 
-PATIENCE = 400.0  # seconds; children share two cores with whatever else runs
+PATIENCE = 240.0  # seconds; children share two cores with whatever else runs
+SUMMARY = {"id": "two", "fingerprint": "f" * 64, "counts": {}, "class_names": ["a", "b"]}
 
-# Queues three runs and is killed at once, as a server might be.
+# Queues runs of three owners, starts a worker, and is killed at once, as a server might be.
 LAUNCHER = """
 import os, signal, sys
 from pathlib import Path
-from tiny_lessons import tiny_scratch
-from cvcore.backends import launch
-from cvcore.datasets import open_dataset
-dataset = open_dataset(sys.argv[1])
-for seed in range(3):
-    print(launch(tiny_scratch.with_changes(epochs=2), dataset, seed, Path(sys.argv[2])), flush=True)
+from cvcore import backends
+from cvcore.run_directory import list_runs
+folder = Path(sys.argv[1])
+print(backends.look_after(folder), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -43,8 +47,10 @@ def wait_until(condition, what):
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path, monkeypatch):
     """A runs folder whose worker and children are gone when the test ends."""
+    monkeypatch.setenv("CVCORE_WORKER_IDLE", "1")
+    monkeypatch.setenv("CVCORE_NICENESS", "0")  # else other tests leave the children a tenth of a core
     folder = tmp_path / "runs"
     folder.mkdir()
     yield folder
@@ -54,139 +60,240 @@ def runs(tmp_path):
     wait_until(lambda: not worker_alive(folder), "the worker has ended")
 
 
-def test_worker_outlives_its_launcher_and_trains_one_run_after_another(lessons, runs):
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, str(lessons.folder()), str(runs)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    ids = done.stdout.split()
-    first = wait_until(
-        lambda: next((run for run in list_runs(runs) if run.status == "running"), None), "a run of the three runs"
-    )
-    queued = [run for run in list_runs(runs) if run.status == "queued"]
-    assert len(queued) == 2 and worker_alive(runs)
-    request_stop(queued[0])
+def queue(folder, dataset, owner=None, seed=0, epochs=2):
+    recipe = tiny_scratch.with_changes(epochs=epochs)
+    with waiting_line.submitting(folder):
+        ticket = waiting_line.next_ticket(list_runs(folder))
+        return new_run(recipe, dataset, seed, runs=folder, owner=owner, backend="local", ticket=ticket).id
+
+
+def look_after_in_a_process_that_dies(folder):
+    """Start a worker as a server would that is killed right after."""
+    path = os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])
+    done = subprocess.run([sys.executable, "-c", LAUNCHER, str(folder)], env={**os.environ, "PYTHONPATH": path},
+                          capture_output=True, text=True, timeout=PATIENCE)  # fmt: skip
+    assert done.returncode == -signal.SIGKILL and done.stdout.strip() == "None", done.stderr
+
+
+def processes(module, folder):
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if f"cvcore.backends.{module}" in words and str(folder) in words:
+            found.append(process)
+    return found
+
+
+def statuses(folder):
+    return {run.status for run in list_runs(folder)}
+
+
+def attempts_begun(run):
+    return [line.split()[2].rstrip(":") for line in run.log().splitlines() if ": on " in line]
+
+
+def test_runs_of_three_owners_in_fair_order_each_trained_once_whatever_becomes_of_the_server(lessons, runs):
+    ids = {(owner, place): queue(runs, lessons.dataset(), owner * 16, place) for owner in "abc" for place in (1, 2)}
+    look_after_in_a_process_that_dies(runs)
     most = 0
 
     def ended():
         nonlocal most
-        statuses = [run.status for run in list_runs(runs)]
-        most = max(most, statuses.count("running"))
-        return set(statuses) <= {"done", "stopped", "failed"}
+        most = max(most, len([run for run in list_runs(runs) if run.status == "running"]))
+        return statuses(runs) <= {"done", "failed", "interrupted"}
 
-    wait_until(ended, "all three have ended")
-    found = {run_id: load_run(run_id, runs) for run_id in ids}
-    assert most <= 1
-    assert found[queued[0].id].status == "stopped" and "before it began" in str(found[queued[0].id].error)
-    second = found[queued[1].id]
-    assert found[first.id].status == second.status == "done"
-    assert len(second.history()) == 2 and (second.path / "code.py").stat().st_size > 0
-    assert found[first.id].log().splitlines()[-1][:19] <= second.log().splitlines()[0][:19]
-    wait_until(lambda: not worker_alive(runs), "the worker has ended")
+    wait_until(lambda: "running" in statuses(runs), "one of them trains")
+    late = queue(runs, lessons.dataset(), "d" * 16, 9)
+    wait_until(ended, "all have ended")
+    found = sorted(list_runs(runs), key=lambda run: run.turn)
+    assert statuses(runs) == {"done"} and most == 1
+    served = [run.id for run in found]
+    assert served[0] == ids["a", 1] and set(served[1:4]) == {ids["b", 1], ids["c", 1], late}
+    assert served[4:] == [ids["a", 2], ids["b", 2], ids["c", 2]]
+    assert all(attempts_begun(run) == ["1"] and len(run.history()) == 2 for run in found)
+    assert all(run.process is None and run.backend == "local" for run in found)
 
 
-def test_killed_training_shows_as_interrupted_and_resumes(lessons, runs):
-    run_id = launch(tiny_scratch.with_changes(epochs=1000), lessons.dataset(), 0, runs)
+def test_killed_training_goes_on_by_itself_and_killed_worker_is_replaced(lessons, runs):
+    run_id = queue(runs, lessons.dataset(), epochs=1000)
+    assert backends.look_after(runs) is None
     with pytest.raises(CvcoreError, match="only a stopped, failed or interrupted run can be resumed"):
-        resume(run_id, runs)
+        backends.resume(run_id, runs)
     with pytest.raises(CvcoreError, match="run cannot be deleted; stop"):
         delete_run(load_run(run_id, runs))
     wait_until(lambda: len(load_run(run_id, runs).history()) >= 2, "two epochs are over")
     run = load_run(run_id, runs)
     assert run.status == "running" and run.progress()["epochs"] == 1000
-    os.kill(run.info["owner"]["pid"], signal.SIGKILL)
-    began = time.monotonic()
-    wait_until(lambda: load_run(run_id, runs).status == "interrupted", "the run shows as interrupted")
-    assert time.monotonic() - began < 5
+    os.kill(run.process["pid"], signal.SIGKILL)
+    wait_until(lambda: load_run(run_id, runs).attempt == 2, "the run is queued again")
+    (worker,) = processes("worker", runs)
+    worker.kill()
+    wait_until(lambda: not worker_alive(runs), "the worker is gone")
+    wait_until(lambda: backends.look_after(runs) is None and worker_alive(runs), "another worker lives")
     kept = len(load_run(run_id, runs).history())
-    resume(run_id, runs)
-    assert load_run(run_id, runs).status in ("queued", "running")
-    wait_until(lambda: len(load_run(run_id, runs).history()) > kept + 1, "the resumed run has gone on")
-    request_stop(load_run(run_id, runs))
+    wait_until(lambda: len(load_run(run_id, runs).history()) > kept + 1, "the run has gone on")
+    backends.stop(load_run(run_id, runs))
     wait_until(lambda: load_run(run_id, runs).status == "stopped", "the run has stopped")
     stopped = load_run(run_id, runs)
-    assert stopped.info["attempt"] == 2
+    assert (stopped.attempt, stopped.requeues) == (2, 1)
     assert stopped.history()["epoch"].tolist() == list(range(1, len(stopped.history()) + 1))
-    assert stopped.metrics["epochs"] == len(stopped.history())
+    assert "ended by SIGKILL. It goes back into the line" in stopped.log()
 
 
-SUMMARY = {"id": "two", "fingerprint": "f" * 64, "counts": {}, "class_names": ["a", "b"]}
+def test_worker_killed_under_a_training_leaves_it_alone_and_the_next_one_waits_for_it(lessons, runs):
+    trains, waits = queue(runs, lessons.dataset(), epochs=1000), queue(runs, lessons.dataset(), seed=1)
+    backends.look_after(runs)
+    wait_until(lambda: len(load_run(trains, runs).history()) >= 1, "an epoch is over")
+    (worker,) = processes("worker", runs)
+    worker.kill()
+    wait_until(lambda: not worker_alive(runs), "the worker is gone")
+    wait_until(lambda: backends.look_after(runs) is None and worker_alive(runs), "another worker lives")
+    after = len(load_run(trains, runs).history())
+    wait_until(lambda: len(load_run(trains, runs).history()) > after + 2, "the orphan has gone on")
+    assert len(processes("job", runs)) == 1 and load_run(waits, runs).status == "queued"
+    backends.stop(load_run(trains, runs))
+    wait_until(lambda: load_run(waits, runs).status == "done", "the other run is done")
+    assert load_run(trains, runs).status == "stopped" and attempts_begun(load_run(trains, runs)) == ["1"]
 
 
-def test_child_that_cannot_start_fails_its_run_with_a_sentence(tmp_path, monkeypatch):
-    run = create_run(tiny_scratch, SUMMARY, 0, folder=tmp_path)
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    worker.serve(tmp_path)
-    found = load_run(run.id, tmp_path)
-    assert found.status == "failed" and "ended before it began" in str(found.error)
+def test_two_dashboards_and_two_workers_on_one_folder_train_each_run_once(lessons, runs):
+    ids = [queue(runs, lessons.dataset(), owner * 16) for owner in "ab"]
+    path = os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])
+    watch = ("import sys, time; from pathlib import Path; from cvcore import backends\n"
+             "while True: backends.look_after(Path(sys.argv[1])); time.sleep(0.05)")  # fmt: skip
+    commands = [["-c", watch, str(runs)]] * 2 + [["-m", "cvcore.backends.worker", str(runs)]] * 2
+    others = [subprocess.Popen([sys.executable, *words], env={**os.environ, "PYTHONPATH": path}) for words in commands]
+    try:
+        most = 0
+
+        def ended():
+            nonlocal most
+            most = max(most, sum(run.status == "running" for run in list_runs(runs)))
+            return statuses(runs) == {"done"}
+
+        wait_until(ended, "both are done")
+    finally:
+        for process in others[:2]:
+            process.kill()
+        for process in others:
+            process.wait(PATIENCE)
+    assert most == 1 and [other.returncode for other in others[2:]] == [0, 0]
+    assert [attempts_begun(load_run(run_id, runs)) for run_id in ids] == [["1"], ["1"]]
 
 
-def test_run_deleted_under_the_worker_does_not_stop_the_others(tmp_path, monkeypatch):
-    ids = sorted(create_run(tiny_scratch, SUMMARY, seed, folder=tmp_path).id for seed in (0, 1))
-
-    def train(command, **options):
-        run_id = command[command.index("resume") + 1]
-        path = tmp_path / run_id
-        if run_id == ids[0]:
-            (path / "run.json").unlink()
-            path.rmdir()
-        else:
-            info = json.loads((path / "run.json").read_text())
-            (path / "run.json").write_text(json.dumps({**info, "status": "done"}))
-
-    monkeypatch.setattr(subprocess, "run", train)
-    worker.serve(tmp_path)
-    assert [(run.id, run.status) for run in list_runs(tmp_path)] == [(ids[1], "done")]
+def test_run_whose_recipe_fails_says_so_and_the_next_one_trains(lessons, runs):
+    dataset = lessons.dataset()
+    broken, other = queue(runs, dataset), queue(runs, dataset, seed=1)
+    info = json.loads((runs / broken / "run.json").read_text())
+    info["recipe"]["optimizer"] = "no such optimizer"
+    (runs / broken / "run.json").write_text(json.dumps(info))
+    backends.look_after(runs)
+    wait_until(lambda: load_run(other, runs).status == "done", "the other run is done")
+    found = load_run(broken, runs)
+    assert found.status == "failed" and found.attempt == 1 and found.error
 
 
-def test_run_killed_and_queued_again_at_once_is_trained_and_not_failed(tmp_path, monkeypatch):
-    run = create_run(tiny_scratch, SUMMARY, 0, folder=tmp_path)
-    calls = []
-
-    def train(command, **options):
-        calls.append(command)
-        writer = start_attempt(load_run(run.id, tmp_path))
-        writer.log("begun")
-        if len(calls) == 1:  # killed, and resumed by somebody before the worker looks again
-            writer.update(owner={"pid": os.getpid(), "started": 0.0, "host": platform.node()})
-            requeue(load_run(run.id, tmp_path))
-        else:
-            writer.finish("done")
-
-    monkeypatch.setattr(subprocess, "run", train)
-    worker.serve(tmp_path)
-    assert len(calls) == 2 and load_run(run.id, tmp_path).status == "done"
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte, and how to make it read-only."""
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("mounting a small file system needs root on Linux")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"this system does not let us mount a tmpfs: {mounted.stderr.strip()}")
+    yield folder
+    wait_until(lambda: not worker_alive(folder / "runs"), "the worker has ended")
+    subprocess.run(["umount", folder], check=True)
 
 
-def test_run_that_cannot_be_written_is_given_up_and_the_worker_ends(tmp_path, monkeypatch):
-    run = create_run(tiny_scratch, SUMMARY, 0, folder=tmp_path)
-    tries = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **options: tries.append(command))
+def test_full_disk_is_a_sentence_and_the_runs_are_trained_when_there_is_room(lessons, small_disk, monkeypatch):
+    monkeypatch.setenv("CVCORE_WORKER_IDLE", "1")
+    monkeypatch.setenv("CVCORE_NICENESS", "0")
+    folder = small_disk / "runs"
+    folder.mkdir()
+    ids = [queue(folder, lessons.dataset(), seed=seed, epochs=1) for seed in (0, 1)]
+    before = {run_id: (folder / run_id / "run.json").read_bytes() for run_id in ids}
+    with (small_disk / "filler").open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
+        while True:
+            stream.write(b"x" * 4096)
+    with pytest.raises(CvcoreError, match=r"No space left on device.*launch"):
+        queue(folder, lessons.dataset())
+    monkeypatch.setattr(worker_process, "_started", {})
+    sentence = backends.look_after(folder)  # where not even the log of a worker can be made
+    log = folder / ".worker.log"
+    wait_until(lambda: sentence or "No space left" in log.read_text() or log.stat().st_size == 0, "it was tried")
+    time.sleep(1)
+    assert {run_id: (folder / run_id / "run.json").read_bytes() for run_id in ids} == before
+    assert statuses(folder) == {"queued"}
+    (small_disk / "filler").unlink()
 
-    def full(path, document):
-        raise OSError(28, "No space left on device")
+    def done():
+        backends.look_after(folder)
+        return statuses(folder) == {"done"}
 
-    monkeypatch.setattr("cvcore.run_writer.replace_json", full)
-    worker.serve(tmp_path)
-    assert len(tries) == 1 and run.id in tries[0]
-
-
-def test_second_worker_leaves_a_served_folder_alone(tmp_path, monkeypatch):
-    create_run(tiny_scratch, SUMMARY, 0, folder=tmp_path)
-    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: pytest.fail("trained by two workers"))
-    with worker._only_worker(tmp_path) as alone:
-        assert alone and worker_alive(tmp_path)
-        worker.serve(tmp_path)
-        monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **options: pytest.fail("started a second worker"))
-        local.ensure_worker(tmp_path)
-    assert not worker_alive(tmp_path)
+    wait_until(done, "both are done")
+    assert all(len(attempts_begun(run)) == 1 for run in list_runs(folder))
 
 
-def test_launch_of_a_batch_that_does_not_fit_leaves_nothing(lessons, tmp_path):
-    with pytest.raises(CvcoreError, match="received 19"):
-        launch(tiny_scratch.with_changes(batch_size=19), lessons.dataset(), 0, tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
+def test_read_only_folder_is_a_sentence_and_its_runs_wait(lessons, small_disk):
+    folder = small_disk / "runs"
+    folder.mkdir()
+    run_id = queue(folder, lessons.dataset(), epochs=1)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    try:
+        sentence = backends.look_after(folder)
+        assert "Read-only file system" in sentence and "the runs that wait are trained then" in sentence
+        assert backends.status(folder).problem == sentence and "\n" not in sentence
+        backends.submit(load_run(run_id, folder))
+        with pytest.raises(CvcoreError, match="Read-only file system"):
+            backends.stop(load_run(run_id, folder))
+        with pytest.raises(CvcoreError, match="Read-only file system"):
+            queue(folder, lessons.dataset())
+        assert load_run(run_id, folder).status == "queued"
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+
+
+def test_worker_that_cannot_start_is_not_started_over_and_over(tmp_path, monkeypatch):
+    create_run(tiny_scratch, SUMMARY, 0, folder=tmp_path, ticket=1, backend="local")
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho started >> {tmp_path}/starts\necho 'no module named anything' >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(worker_process, "_started", {})
+    sentence = wait_until(lambda: backends.look_after(tmp_path), "the worker has ended")
+    assert "ended with exit code 3: no module named anything; it is started again in 2 s" in sentence
+    assert backends.status(tmp_path).problem == sentence
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        assert backends.look_after(tmp_path) == sentence
+    assert (tmp_path / "starts").read_text().count("started") == 1
+    again = wait_until(
+        lambda: (found := backends.look_after(tmp_path)) != sentence and found, "it has been tried again"
+    )
+    assert "in 4 s" in again and (tmp_path / "starts").read_text().count("started") == 2
+
+
+def test_looking_after_a_folder_without_work_starts_nothing_and_is_quick_with_a_thousand_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **options: pytest.fail("started a worker"))
+    for number in range(1000):
+        write_run(tmp_path, run_id=f"20260101T000000Z-doodle-features-{number:04x}", epochs=2)
+    assert backends.look_after(tmp_path) is None
+    seconds = []
+    for _ in range(10):
+        began = time.perf_counter()
+        backends.look_after(tmp_path)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.020
+
+
+def test_resume_goes_to_the_end_of_the_line_of_the_backend_in_use(lessons, runs, monkeypatch):
+    run_id, other = queue(runs, lessons.dataset()), queue(runs, lessons.dataset(), seed=1)
+    backends.stop(load_run(run_id, runs))
+    monkeypatch.setattr(worker_process, "ensure", lambda folder: None)
+    backends.resume(run_id, runs)
+    assert [run.id for run in waiting_line.in_order(list_runs(runs))] == [other, run_id]
+    found = load_run(run_id, runs)
+    assert (found.backend, found.attempt) == ("local", 2) and found.ticket > load_run(other, runs).ticket
