@@ -18,9 +18,7 @@ def read_columns(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     rows = _complete_lines(path)
-    names = rows[0].split(",") if rows else []
-    if not set(HISTORY_COLUMNS) <= set(names):
-        rows, names = [], list(HISTORY_COLUMNS)
+    names = rows[0].split(",") if rows else list(HISTORY_COLUMNS)
     records = [row.split(",") for row in rows[1:]]
     frame = pd.DataFrame([row for row in records if len(row) == len(names)], columns=names)
     frame = frame.apply(pd.to_numeric, errors="coerce").astype("float64")

@@ -18,7 +18,6 @@ from cvcore.features import stored_features
 from cvcore.processes import described, this_process
 from cvcore.published import get_recipe
 from cvcore.run_directory import SILENT_AFTER, STOP_FILE, list_runs, load_run, request_stop
-from cvcore.run_history import HISTORY_COLUMNS
 from cvcore.run_writer import RunWriter, requeue, start_attempt
 from cvcore.trash import delete_run
 
@@ -176,13 +175,6 @@ def test_damaged_stored_features_are_computed_again(tmp_path, monkeypatch):
     first = np.array(stored_features(network, images, "key"))
     (tmp_path / "features" / "key.npy").write_bytes(b"half a fi")
     assert np.array_equal(stored_features(network, images, "key"), first)
-
-
-def test_history_without_its_columns_is_empty(tmp_path):
-    run_id = write_run(tmp_path)
-    (tmp_path / run_id / "history.csv").write_text("1,0.5,0.5\n2,0.4,0.6\n")
-    frame = load_run(run_id, tmp_path).history()
-    assert len(frame) == 0 and list(frame) == list(HISTORY_COLUMNS)
 
 
 def settle(folder):
