@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
+from plotly.graph_objs import Figure
 
 import import_panel
 from cvcore import accuracy_chart, comparison, reproduction
@@ -44,6 +45,12 @@ WHERE_LONG = st.column_config.TextColumn("Run", pinned=True, width=200)  # label
 ICONS = {"covers": ":green[:material/check:]", "within": ":green[:material/check:]",
          "overlaps": ":orange[:material/join_inner:]", "above": ":orange[:material/arrow_upward:]",
          "below": ":orange[:material/arrow_downward:]"}  # fmt: skip
+
+
+def warm_up(saved: SavedRuns) -> None:
+    """Load what figures and tables are made with, which takes longer than to make them."""
+    _published_rows(saved.whole)
+    Figure(accuracy_chart.accuracy_dots(comparison.figures(saved.opening)))
 
 
 def stamp_of(picked: list[Run], saved: SavedRuns) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from cvcore import backends
+from warm_up import warm_up
 
 LOOK_AFTER_EVERY = 2.0  # seconds
 CLUSTER = {
@@ -26,6 +27,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     """Take the settings over, and run one thread that looks after the queue as long as the server lives."""
     if st.secrets.load_if_toml_exists():
         secrets_to_environment(st.secrets.to_dict())
+    warm_up()
     ended = threading.Event()
     threading.Thread(target=look_after, args=(ended,), name="look-after", daemon=True).start()
     try:
