@@ -20,7 +20,7 @@ __all__ = ["Backend", "Capacity", "Status", "capacity", "chosen", "look_after", 
 def chosen() -> Backend:
     """Return the backend that the settings name: Ray where CVCORE_RAY_ADDRESS is set, else this machine."""
     if settings.ray_address():
-        from cvcore.backends.ray_jobs import RayBackend
+        from cvcore.backends.ray_backend import RayBackend
 
         return RayBackend()
     from cvcore.backends.local import LocalBackend

@@ -53,8 +53,13 @@ def settle(folder: Path, ended: Ended) -> None:
 
 
 def _lives_here(run: Run) -> bool:
-    """Say whether a process of this machine trains a run now."""
-    return run.process is not None and on_this_computer(run.process) and process_alive(run.process)
+    """Say whether a process of this machine trains a run now; that of a job that Ray has given up is an orphan."""
+    return (
+        run.backend != "ray"
+        and run.process is not None
+        and on_this_computer(run.process)
+        and process_alive(run.process)
+    )
 
 
 class Pulse:
