@@ -1,6 +1,7 @@
 """The Train page."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from handmade_pictures import write_classes
@@ -15,11 +16,12 @@ from cvcore.reproduction import tight
 from cvcore.run_directory import STOP_FILE, load_run
 
 pytestmark = pytest.mark.usefixtures("drawings")
+NO_RUN = SimpleNamespace(id="no-such-run")
 
 
 def test_train_carries_the_policy_of_the_augmentation_page_verbatim_into_the_run(runs, monkeypatch):
     launched = []
-    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(args) or "no-such-run")
+    monkeypatch.setattr("cvcore.launching.launch", lambda *args, **kwargs: launched.append(args) or NO_RUN)
     policy = AugmentationPolicy(rotation=12.5, horizontal_flip=True)
     page = draw("train", train_augmentation=policy.model_dump_json())
     assert policy.digest in words(page)
@@ -61,7 +63,7 @@ def test_train_does_not_download_pictures_by_itself_and_says_where_to(runs):
 
 def test_train_launches_the_chosen_recipe_with_its_seed_and_epochs(runs, monkeypatch):
     launched = []
-    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(args) or "no-such-run")
+    monkeypatch.setattr("cvcore.launching.launch", lambda *args, **kwargs: launched.append(args) or NO_RUN)
     page = draw("train")
     page.segmented_control(key="train_strategy").set_value("scratch").run()
     page.number_input(key="train_seed").set_value(7)
@@ -134,7 +136,7 @@ def test_train_says_whose_epochs_are_set_when_fine_tuning(runs):
 
 def test_train_launches_with_another_learning_rate_batch_size_and_dropout(runs, monkeypatch):
     launched = []
-    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(args) or "no-such-run")
+    monkeypatch.setattr("cvcore.launching.launch", lambda *args, **kwargs: launched.append(args) or NO_RUN)
     page = draw("train")
     page.number_input(key="train_learning_rate_doodle-features").set_value(0.005)
     page.number_input(key="train_batch_size_doodle-features").set_value(10)
@@ -155,7 +157,7 @@ def test_train_answers_a_learning_rate_of_zero_with_the_recipe_s_own_sentence(ru
 def launched(monkeypatch):
     """What the page launched: (recipe, dataset, seed) each."""
     calls = []
-    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: calls.append(args) or "no-such-run")
+    monkeypatch.setattr("cvcore.launching.launch", lambda *args, **kwargs: calls.append(args) or NO_RUN)
     return calls
 
 
