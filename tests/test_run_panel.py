@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from handmade_runs import DATASET, write_run
@@ -111,7 +112,10 @@ def test_train_opens_on_an_imported_run_only_when_nothing_else_is_there(runs):
 
 def test_a_finetune_recipe_continues_a_run_or_trains_its_own_head(runs, monkeypatch):
     launched = []
-    monkeypatch.setattr("cvcore.backends.launch", lambda *args, **kwargs: launched.append(kwargs) or "no-such-run")
+    no_run = SimpleNamespace(id="no-such-run")
+    monkeypatch.setattr(
+        "cvcore.launching.launch", lambda *args, **kwargs: launched.append(kwargs["from_run"]) or no_run
+    )
     dataset = {**DATASET, "fingerprint": open_dataset("doodle-pets").fingerprint}
     head = write_run(runs, "doodle-features", dataset=dataset)
     (runs / head / "model.keras").touch()
@@ -121,7 +125,7 @@ def test_a_finetune_recipe_continues_a_run_or_trains_its_own_head(runs, monkeypa
     page.button(key="train_launch").click().run()
     page.selectbox(key="train_source").set_value(head).run()
     page.button(key="train_launch").click().run()
-    assert launched == [{"from_run": None}, {"from_run": head}]
+    assert launched == [None, head]
 
 
 @pytest.mark.parametrize(("info", "word"), [
