@@ -160,9 +160,8 @@ def estimated(
     """
     if backends.chosen().name == "local":
         room = admission.room_here(known)
-    else:  # what a GPU has says nothing about the memory of the process beside it
-        told = capacity.memory_mb if capacity.kind == "CPU" else None
-        room = admission.Room(told, "what a run can have in the cluster")
+    else:
+        room = admission.Room(capacity.memory_mb, "what a run can have in the cluster")
     return admission.check(recipe, dataset.counts, room, known, kind=capacity.kind, continues=from_run is not None)
 
 
@@ -241,11 +240,16 @@ def _there(run: Run) -> str:
     return f"the same run (recipe, pictures and seed) {does}: {run.id}; open it, or launch it anyway"
 
 
+def _called(run: Run) -> str:
+    """Name a run in a sentence: in a terminal by its id, which its commands take."""
+    return run.id if run.owner is None else f"{run.recipe['id']}, seed {run.seed}"
+
+
 def _check_waiting(known: list[Run], owner: str | None, group: str | None = None) -> None:
     """Check the limit as `waiting_line.check_waiting` does, and name the runs that wait."""
     try:
         waiting_line.check_waiting(known, owner, group=group)
     except LineFull as error:
         waiting = [run for run in waiting_line.in_order(known) if run.owner == owner]
-        names = dict.fromkeys(str((run.group or {}).get("title") or run.name or run.id) for run in waiting)
+        names = dict.fromkeys(str((run.group or {}).get("title") or run.name or _called(run)) for run in waiting)
         raise LineFull(f"{error} ({'; '.join(names)})") from None

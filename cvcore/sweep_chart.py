@@ -86,7 +86,8 @@ def accuracy_by_size(runs: Sequence[Run]) -> dict[str, Any]:
     dots: dict[str, Any] = {
         "type": "scatter", "mode": "markers", "name": "run", "showlegend": False, "cliponaxis": False,
         "x": [pictures for pictures, _ in rows], "y": [row[value] for _, row in rows],
-        "marker": {"color": colour, "size": 10, "opacity": 0.55 if over_seeds else 1.0},
+        "marker": {"color": colour, "size": 11, "line": {"width": 2},
+                   "symbol": "circle-open" if over_seeds else "circle"},
         "customdata": [[as_text(f"seed {row['seed']}"), _own(row, low, high)] for _, row in rows],
         "hovertemplate": f"%{{y:.1%}} of {split} pictures right<br>%{{x:,}} training pictures, %{{customdata[0]}}"
                          "%{customdata[1]}<extra></extra>",

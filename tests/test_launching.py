@@ -142,10 +142,17 @@ def test_an_owner_may_have_three_launches_waiting_and_is_told_which_wait(folder,
     with pytest.raises(LineFull) as full:
         launch(tiny_scratch, pictures, 3, runs=folder, owner=ANNE)
     assert "at most 3 launches of yours" in str(full.value)
-    assert all(run.id in str(full.value) for run in waiting)
+    assert "(tiny-scratch, seed 0; tiny-scratch, seed 1; tiny-scratch, seed 2)" in str(full.value)
     assert launch(tiny_scratch, pictures, 3, runs=folder, owner=BOB).owner == BOB
     start_attempt(waiting[0], attempt=1)
     assert launch(tiny_scratch, pictures, 4, runs=folder, owner=ANNE).seed == 4
+
+
+def test_in_a_terminal_the_runs_that_wait_are_named_by_their_ids(folder, pictures):
+    waiting = [launch(tiny_scratch, pictures, seed, runs=folder) for seed in range(3)]
+    with pytest.raises(LineFull, match="at most 3 launches from the terminal") as full:
+        launch(tiny_scratch, pictures, 3, runs=folder)
+    assert all(run.id in str(full.value) for run in waiting)
 
 
 def test_a_run_that_does_not_fit_into_memory_is_refused_and_nothing_is_left_of_it(folder, pictures, monkeypatch):
@@ -158,7 +165,7 @@ def test_a_run_that_does_not_fit_into_memory_is_refused_and_nothing_is_left_of_i
 def test_of_a_cluster_its_own_memory_counts(folder, pictures, monkeypatch):
     monkeypatch.setattr(backends, "chosen", lambda: SimpleNamespace(name="ray"))
     monkeypatch.setattr(admission, "room_here", lambda runs: admission.Room(1))
-    for kind, memory in (("CPU", 99_000.0), ("CPU", None), ("GPU", 5.0)):
+    for kind, memory in (("CPU", 99_000.0), ("GPU", None)):
         monkeypatch.setattr(backends, "capacity", lambda _=None, k=kind, m=memory: Capacity(9, 9, k, m, "a cluster"))
         assert launch(tiny_scratch, pictures, 0, runs=folder, anyway=True).backend == "ray"
     monkeypatch.setattr(backends, "capacity", lambda _=None: Capacity(9, 9, "CPU", 50.0, "a cluster"))
