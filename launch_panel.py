@@ -11,7 +11,7 @@ import streamlit as st
 import people
 import queue_panel
 import shell
-from cvcore import backends, choices, launching, settings
+from cvcore import choices, launching, settings
 from cvcore.datasets import Dataset
 from cvcore.errors import AlreadyThere, CvcoreError
 from cvcore.estimate import Estimate, estimate
@@ -19,7 +19,6 @@ from cvcore.recipe import Recipe
 from cvcore.run_directory import Run
 
 ANSWER = "train_answer"  # in the session's state: what the last press of the button came to
-MOST_SIZES = 5
 
 log = logging.getLogger("fourways")
 
@@ -52,7 +51,7 @@ def expected(recipe: Recipe, dataset: Dataset, from_run: str | None) -> Estimate
         st.metric("Estimated time", shell.duration(found.seconds))
         st.metric("Estimated memory", f"{found.memory_mb:,.0f} MB")
         if settings.ray_address():
-            st.metric("Device", backends.capacity().device)
+            st.metric("Device", queue_panel.now()["device"])
         else:
             st.metric("Device", choices.device_in_words(), help=choices.device_in_full())
     st.caption(found.basis)
@@ -60,7 +59,7 @@ def expected(recipe: Recipe, dataset: Dataset, from_run: str | None) -> Estimate
 
 
 def _estimate(recipe: Recipe, dataset: Dataset, from_run: str | None) -> Estimate:
-    kind = backends.capacity().kind if settings.ray_address() else ("GPU" if choices.gpu() else "CPU")
+    kind = queue_panel.now()["kind"] if settings.ray_address() else ("GPU" if choices.gpu() else "CPU")
     return estimate(recipe, dataset.counts, shell.runs(), kind=kind, continues=from_run is not None)
 
 

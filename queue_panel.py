@@ -35,7 +35,7 @@ def now() -> dict[str, Any]:
     """Say how the line is, at most a second and a half old and read once for all browsers.
 
     Returns:
-        words, problem (a sentence or None), served (a worker lives), slots, free, kind, and rows: a dict for each run
+        words, problem (a sentence or None), served (a worker lives), slots, free, kind, device, and rows: a dict for each run
         that trains or waits, in order: id, title, seed, name, owner, status, position (from 1, None while it trains),
         seconds (until it starts, or until it ends; None where nobody can tell).
     """
@@ -62,6 +62,7 @@ def _now(listing: int) -> dict[str, Any]:
         "slots": capacity.slots,
         "free": capacity.free,
         "kind": capacity.kind,
+        "device": capacity.device,
         "rows": [*training, *sorted(waiting, key=lambda row: row["position"])],
     }
 
