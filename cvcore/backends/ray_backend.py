@@ -19,7 +19,7 @@ from cvcore.attempt_writer import RunWriter
 from cvcore.backends import worker_process
 from cvcore.backends.interface import Capacity, Ended, Status
 from cvcore.backends.ray_cluster import Board, Cluster, Unreachable, look
-from cvcore.backends.ray_jobs import RayJobs, check_installed, why
+from cvcore.backends.ray_jobs import NEVER_PLACED, RayJobs, check_installed, kind_of, why
 from cvcore.backends.store import DamagedInStore, StoreTrouble, open_store
 from cvcore.backends.store_runs import RunsThroughStore
 from cvcore.errors import CvcoreError, SupersededAttempt
@@ -189,7 +189,9 @@ class _Job(threading.Thread):
             if not self.submitted:
                 self._patiently(self._send)
                 self._patiently(self._submit)
-            details = self._watch()
+            while kind_of(details := self._watch()) == NEVER_PLACED:  # others have the nodes: it waits on
+                self.engine.jobs.remove(self.id)
+                self._patiently(self._submit)
             self._bring_home()
             reason, again = why(details)
             if self.killed.is_set():

@@ -12,8 +12,8 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,9 @@ from cvcore.run_directory import Run
 T = TypeVar("T")
 NOT_INSTALLED = ("Ray is not installed here; run `pip install -r requirements-ray.txt`, or unset CVCORE_RAY_ADDRESS to "
                  "train on this computer")  # fmt: skip
+NEVER_PLACED = (
+    "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"  # no node had room for RAY_JOB_START_TIMEOUT_SECONDS, 900 by default
+)
 ANSWERS_WITHIN = 15.0  # seconds for one request to the cluster
 
 
@@ -47,7 +50,6 @@ class RayJobs:
         self.address, self.folder = address, folder
         self._client: Any = None
         self._lock = threading.Lock()
-        self._package: tempfile.TemporaryDirectory[str] | None = None
 
     def submit(self, id: str, run: Run, cluster: Cluster) -> None:
         """Submit a job; one that is there already is left as it is.
@@ -59,20 +61,25 @@ class RayJobs:
         cpus, gpus = cluster.share()
         memory = (run.estimate or {}).get("memory_mb")
         reserved = cluster.memory_mb() if memory else None
-        words = {
+        words: dict[str, Any] = {
             "entrypoint": f"python -m cvcore.backends.job {run.id} {run.attempt}",
             "submission_id": id,
-            "runtime_env": {"working_dir": self._code(), "env_vars": self._environment()},
+            "runtime_env": {"env_vars": self._environment()},
             "metadata": {"run": run.id, "attempt": str(run.attempt)},
             "entrypoint_num_cpus": cpus,
             "entrypoint_num_gpus": gpus,
             **({"entrypoint_memory": int(memory * 1e6)} if memory and reserved and memory <= reserved else {}),
         }
         try:
-            self._asked(lambda client: client.submit_job(**words))
+            with _code() as folder:
+                words["runtime_env"]["working_dir"] = str(folder)
+                self._asked(lambda client: client.submit_job(**words))
         except _Refused as error:
-            if self.details(id) is None:
+            if self.details(id) is not None:
+                return
+            if error.fault_is_ours:
                 raise CvcoreError(f"Ray does not take its job: {error}") from error
+            raise Unreachable(f"The Ray cluster takes no job now ({error}); runs wait until it does") from error
 
     def details(self, id: str) -> Any:
         """Return Ray's JobDetails of a job, None where it knows none of this name."""
@@ -88,36 +95,26 @@ class RayJobs:
         with suppress(_Refused):
             self._asked(lambda client: client.stop_job(id))
 
+    def remove(self, id: str) -> None:
+        """Have Ray forget a job that is over, so that one of this name can be submitted again."""
+        with suppress(_Refused):
+            self._asked(lambda client: client.delete_job(id))
+
     def output(self, id: str) -> str:
         """Return what a job has printed."""
         return str(self._asked(lambda client: client.get_job_logs(id)))
 
     def _asked(self, request: Callable[[Any], T]) -> T:
-        import requests
-
         try:
             with self._lock:
                 self._client = self._client or _new_client(self.address)
             return request(self._client)
-        except (ConnectionError, requests.exceptions.RequestException) as error:
-            raise Unreachable(f"The Ray cluster does not answer ({type(error).__name__}); runs stay where they are "
-                              "until it does") from error  # fmt: skip
         except RuntimeError as error:  # what its client makes of any answer but success
-            raise _Refused(_last_line(str(error))) from error
-
-    def _code(self) -> str:
-        """Return the folder that becomes a job's working directory: the package, and the store's options.
-
-        The options are in a file because Ray shows a job's environment to whoever sees its dashboard, and logs it.
-        """
-        if self._package is None:
-            self._package = tempfile.TemporaryDirectory(prefix="fourways-code-")
-            folder = Path(self._package.name)
-            shutil.copytree(settings.PROJECT / "cvcore", folder / "cvcore",
-                            ignore=shutil.ignore_patterns("__pycache__", "*.tmp"))  # fmt: skip
-            if settings.store_url():
-                (folder / "store-options.json").write_text(json.dumps(settings.store_options()))
-        return self._package.name
+            raise _Refused(str(error)) from error
+        except Exception as error:
+            said = _last_line(str(error)) if str(error) else type(error).__name__
+            raise Unreachable(f"The Ray cluster does not answer ({said}); runs stay where they are until it "
+                              "does") from error  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
         names = ("KERAS_BACKEND", "CVCORE_DATA", "CVCORE_WEIGHTS")
@@ -129,8 +126,33 @@ class RayJobs:
         return shared | {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
+@contextmanager
+def _code() -> Iterator[Path]:
+    """Yield a folder for a job to work in: this package, and the store's options; Ray sends what it does not have.
+
+    The options are in a file because Ray shows a job's environment to whoever sees its dashboard, and logs it.
+    """
+    with tempfile.TemporaryDirectory(prefix="fourways-code-") as name:
+        folder = Path(name)
+        shutil.copytree(settings.PROJECT / "cvcore", folder / "cvcore",
+                        ignore=shutil.ignore_patterns("__pycache__", "*.tmp"))  # fmt: skip
+        if settings.store_url():
+            (folder / "store-options.json").write_text(json.dumps(settings.store_options()))
+        yield folder
+
+
 class _Refused(CvcoreError):
     """The cluster answered, and not with what was asked for."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(_last_line(answer))
+        code = re.search(r"status code (\d{3})", answer)
+        self.fault_is_ours = code is not None and code[1].startswith("4")
+
+
+def kind_of(details: Any) -> str | None:
+    """Return Ray's name for the way in which a job failed, None for any other."""
+    return None if details is None else getattr(details.error_type, "value", details.error_type)
 
 
 def why(details: Any) -> tuple[str | None, bool]:
@@ -142,7 +164,7 @@ def why(details: Any) -> tuple[str | None, bool]:
     if details is None:
         return "The Ray cluster does not know its job any more, as after a new start of its head.", True
     status, message = details.status.value, (details.message or "").strip()
-    kind, code = getattr(details.error_type, "value", details.error_type), details.driver_exit_code
+    kind, code = kind_of(details), details.driver_exit_code
     if status == "SUCCEEDED":
         return None, True
     if status == "STOPPED":
