@@ -220,9 +220,9 @@ def pick_run(label: str, key: str, among: list[Run]) -> Run | None:
 def _name(run: Run) -> str:
     started = str(run.info.get("created", ""))[:16].replace("T", " ")
     if run.imported:
-        return f"{run.recipe.get('title') or run.recipe.get('id')}, imported, {started} ({run.id[-4:]})"
+        return f"{run.name or run.recipe.get('title') or run.recipe.get('id')}, imported, {started} ({run.id[-4:]})"
     fewer = f", {n:,} pictures" if isinstance(n := run.recipe.get("train_pictures"), int) else ""
-    return f"{run.recipe.get('id')}, seed {run.seed}{fewer}, {started} ({run.id[-4:]})"
+    return f"{run.name or run.recipe.get('id')}, seed {run.seed}{fewer}, {started} ({run.id[-4:]})"
 
 
 @st.cache_resource(max_entries=8, ttl=60, show_spinner="Reading the pictures (drawings are made at their first use)")

@@ -79,7 +79,7 @@ def _opening_rank(run: Run) -> tuple[bool, int, float]:
 def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     """Name each run as briefly as tells it from the others: strategy, then recipe, dataset, seed…
 
-    An imported run always says so, and its title.
+    A run that its owner gave a name always says that, an imported one that it is imported, and its title.
 
     Args:
         runs: those shown together; a damaged one is named by its id.
@@ -87,10 +87,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     Returns:
         Run id -> label, all labels different.
     """
-    parts = {run.id: [STRATEGY_TITLES.get(str(run.strategy), run.id)] for run in runs}
-    for run in (run for run in runs if run.imported):
-        known = parts[run.id] if run.strategy in STRATEGY_TITLES else []
-        parts[run.id] = [*known, _short(str(run.recipe.get("title") or run.id)), "imported"]
+    parts = {run.id: _opening_words(run) for run in runs}
     more = (
         lambda run: run.recipe.get("id"),
         lambda run: _short(_dataset_name(run)),
@@ -112,6 +109,13 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
         for run_id in unclear:
             parts[run_id] = [*parts[run_id], run_id]
     return {run_id: _joined(names) for run_id, names in parts.items()}
+
+
+def _opening_words(run: Run) -> list[str]:
+    known = [STRATEGY_TITLES[run.strategy]] if run.strategy in STRATEGY_TITLES else []
+    if run.imported:
+        return [*known, _short(str(run.name or run.recipe.get("title") or run.id)), "imported"]
+    return [*known, _short(run.name)] if run.name else known or [run.id]
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -226,6 +226,29 @@ def test_labels_say_only_what_tells_runs_apart(tmp_path):
     assert labels == {one: "Features · seed 1", two: "Features · seed 2", alone: "From scratch"}
 
 
+def test_labels_show_the_name_that_an_owner_gave(tmp_path):
+    named = write_run(tmp_path, "doodle-features", seed=1, name="Mia's  best,\nwith a very long name indeed")
+    twin = write_run(tmp_path, "doodle-features", seed=2, name="Mia's best, with a very long name indeed")
+    plain = write_run(tmp_path, "doodle-features", seed=3)
+    told = write_run(tmp_path, seed=4, imported=True, name="From a notebook", changes={"title": "history.json"})
+    labels = comparison.run_labels(list_runs(tmp_path))
+    assert labels == {
+        named: "Features · Mia's best, with a very long na… · seed 1",
+        twin: "Features · Mia's best, with a very long na… · seed 2",
+        plain: "Features", told: "Features · From a notebook · imported",
+    }  # fmt: skip
+
+
+def test_labels_of_a_group_over_seeds_and_sizes_all_differ(tmp_path):
+    for seed in (0, 1):
+        for size in (100, 200, None):
+            write_run(tmp_path, seed=seed, changes={"train_pictures": size}, group={"id": "g", "title": "A group"})
+    labels = comparison.run_labels(list_runs(tmp_path))
+    assert sorted(labels.values()) == sorted(
+        f"Features · {size} pictures · seed {seed}" for size in (100, 200, "all") for seed in (0, 1)
+    )
+
+
 def test_labels_of_equal_runs_still_differ(tmp_path):
     one = write_run(tmp_path, run_id="20260101T000000Z-doodle-features-aaaa")
     two = write_run(tmp_path, run_id="20260101T000000Z-doodle-features-bbbb")

@@ -119,6 +119,15 @@ def test_imported_runs_alone_promise_no_interval_and_name_no_pictures(runs):
     assert "With 95 of 100" not in words(page) and "A bar is of" not in words(page) and "All on" not in words(page)
 
 
+def test_a_name_that_an_owner_gave_is_shown_as_it_is(runs):
+    one = write_run(runs, "doodle-features", name="<b>Mia</b> :red[1]")
+    page = draw("compare", runs=[one, write_run(runs, "doodle-scratch")])
+    assert sound(page) and "Features · <b>Mia</b> :red[1]" in page.multiselect[0].options
+    assert "Features · <b>Mia</b> :red[1]" in words(page)
+    chart = page.get("plotly_chart")[0]
+    assert "&lt;b&gt;Mia" in chart.proto.spec and "<b>Mia" not in chart.proto.spec
+
+
 def test_labels_that_read_the_same_leave_what_differs_its_columns(runs):
     dataset = {"id": "not known", "title": "not known", "fingerprint": None, "counts": {}}
     ids = [write_photograph_run(runs, dataset=dataset, imported=True, run_id=f"20260101T00000{n}Z-a-same",
