@@ -427,8 +427,10 @@ def test_job_of_a_run_that_has_gone_on_to_another_attempt_is_not_waited_for(engi
     assert over.attempt == 1 and engine.jobs.submitted == []
 
 
-def test_killed_job_is_not_waited_for_when_ray_does_not_answer(engine, runs, monkeypatch):
+@pytest.mark.parametrize("now", [details("RUNNING"), Unreachable("away")])
+def test_killed_job_is_not_waited_for_when_ray_does_not_answer(now, engine, runs, monkeypatch):
     run = queued(runs)
+    engine.jobs.now = now
     monkeypatch.setattr(ray_backend, "KILLED_WITHIN", 0.05)
     engine.start(run)
     wait_until(lambda: engine.jobs.submitted, "it is submitted")

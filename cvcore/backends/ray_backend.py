@@ -72,7 +72,8 @@ class RayBackend:
             words = f"Runs train on {cluster.words()}, up to {slots} at a time."
             if not slots and not problem:
                 cpus, gpus = cluster.share()
-                problem = f"No node of the Ray cluster has the {gpus:g} GPUs and {cpus:g} CPUs that a run takes."
+                problem = (f"No node of the Ray cluster has the {gpus:g} GPUs and {cpus:g} CPUs that a run takes."
+                           if cluster.nodes else "The Ray cluster has no living node.")  # fmt: skip
         return Status(words, worker_alive(folder), worker_process.problem(folder) or problem)
 
     def capacity(self, folder: Path | None = None) -> Capacity:
@@ -254,8 +255,10 @@ class _Job(threading.Thread):
                     engine.jobs.stop(self.id)
                 if self.killed.is_set() and not killing:
                     engine.jobs.stop(self.id)
-                    killing, told = True, time.monotonic()
-            if self.killed.is_set() and told and time.monotonic() - told > KILLED_WITHIN:
+                    killing = True
+            if self.killed.is_set():
+                told = told or time.monotonic()
+            if told and time.monotonic() - told > KILLED_WITHIN:
                 raise SupersededAttempt(f"{self.id} was killed, and Ray has not answered")
             if engine.store and time.monotonic() - fetched > FETCH_EVERY:
                 fetched = time.monotonic()
@@ -266,7 +269,7 @@ class _Job(threading.Thread):
                     engine.store.fetch(run)
                 except (StoreTrouble, DamagedInStore) as error:
                     engine.problems[run.id] = f"{error}."
-            self.killed.wait(WATCH_EVERY) if not killing else time.sleep(WATCH_EVERY)
+            time.sleep(WATCH_EVERY)
 
     def _bring_home(self) -> None:
         """Fetch the rest of what the run has written, before anybody decides what becomes of it."""
