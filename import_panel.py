@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+import people
 import shell
 from cvcore.comparison import STRATEGY_TITLES
 from cvcore.errors import CvcoreError
@@ -63,7 +64,7 @@ def _import(files: list[Any], words: dict[str, Any]) -> dict[str, list[dict[str,
         try:
             if place >= MAX_FILES:
                 raise CvcoreError(f"at most {MAX_FILES} files are imported at once; add the rest after these")
-            run = import_history(file.getvalue(), file.name, **words)
+            run = import_history(file.getvalue(), file.name, owner=people.owner(), **words)
             result["runs"].append({"id": run.id, "file": file.name, "ignored": run.info["origin"]["ignored"]})
         except CvcoreError as error:
             result["refused"].append({"file": file.name, "error": str(error)})

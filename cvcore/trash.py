@@ -39,7 +39,7 @@ class Trashed:
 
 
 def delete_run(run: Run, by: str | None = None) -> None:
-    """Move a run into the trash.
+    """Move a run into the trash, and purge what has been there for too long.
 
     Args:
         run: not a queued, running or reference one.
@@ -68,6 +68,7 @@ def delete_run(run: Run, by: str | None = None) -> None:
             with suppress(OSError):
                 note.unlink(missing_ok=True)
             raise
+    purge(run.path.parent)
 
 
 def trashed(folder: Path | None = None) -> list[Trashed]:

@@ -65,6 +65,11 @@ def test_an_imported_run_says_what_its_file_says_and_nothing_else(tmp_path):
     assert "imported 3 epochs from My pets 2.json (JSON)" in run.log() and "folder" not in run.log()
 
 
+def test_an_imported_run_is_its_owners_or_nobodys(tmp_path):
+    assert add(tmp_path, owner="a" * 16).owner == "a" * 16
+    assert add(tmp_path, "one epoch").owner is None
+
+
 def test_its_metrics_come_from_the_history_alone(tmp_path):
     metrics = add(tmp_path).metrics
     told = {"epochs": 3, "best_epoch": 2, "val_loss": 0.4, "val_accuracy": 0.7, "last_accuracy": 1.0,

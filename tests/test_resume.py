@@ -14,10 +14,12 @@ from tiny_lessons import tiny_augmented, tiny_scratch, tiny_stubborn
 from cvcore import api
 from cvcore.errors import CvcoreError, RunDamaged, RunNotFound, SupersededAttempt
 from cvcore.files import replace_json
+from cvcore.new_run import new_run as make_run
 from cvcore.processes import described, this_process
 from cvcore.run_directory import list_runs, load_run, request_stop, run_path
 from cvcore.run_writer import RunWriter, create_run, start_attempt
 from cvcore.settings import PROJECT
+from cvcore.training import execute
 from cvcore.training_state import STATE_FILE, TrainingState
 from cvcore.trash import delete_run
 
@@ -240,6 +242,16 @@ def test_run_whose_process_id_now_belongs_to_another_process_is_interrupted(tmp_
     run = new_run(tmp_path, status="running")
     replace_json(run.path / "run.json", {**run.info, "process": {**this_process(), "started": begun}})
     assert load_run(run.id, tmp_path).status == "interrupted"
+
+
+def test_attempt_that_was_taken_before_is_the_one_that_trains(lessons, tmp_path):
+    run = make_run(tiny_scratch, lessons.dataset(), 0, runs=tmp_path, backend="local", owner="a" * 16, ticket=1)
+    writer = start_attempt(run, attempt=1)
+    with writer.heartbeat():
+        done = execute(run, lessons.dataset(), writer=writer)
+    assert (done.status, done.attempt, done.backend, done.owner, done.turn) == ("done", 1, "local", "a" * 16, 1)
+    assert {path.name for path in done.path.iterdir()} == FILES
+    assert [line.split()[1:3] for line in done.log().splitlines()] == [["attempt", "1:"]] * 2
 
 
 def test_done_run_is_not_resumed(lessons):

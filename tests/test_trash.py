@@ -65,7 +65,7 @@ def test_last_deleted_is_listed_first(tmp_path):
     ids = [write_run(tmp_path, seed=seed) for seed in range(3)]
     for run_id, day in zip(ids, (2, 3, 1), strict=True):
         delete_run(load_run(run_id, tmp_path))
-        note(tmp_path, run_id).write_text(json.dumps({"at": f"2026-03-0{day}T00:00:00+00:00"}))
+        note(tmp_path, run_id).write_text(json.dumps({"at": f"2090-03-0{day}T00:00:00+00:00"}))
     assert [one.id for one in trashed(tmp_path)] == [ids[1], ids[0], ids[2]]
 
 
@@ -112,6 +112,13 @@ def test_run_is_kept_for_seven_days_and_longer_after_the_clock_was_set_back(tmp_
     assert [one.id for one in trashed(tmp_path)] == ([] if gone else [deleted])
     assert [path.name for path in (tmp_path / ".trash").iterdir()] == ([] if gone else [deleted])
     assert [run.id for run in list_runs(tmp_path)] == [kept]
+
+
+def test_deletion_purges_what_has_been_there_for_too_long(tmp_path, deleted):
+    age(tmp_path, deleted, 8)
+    other = write_run(tmp_path)
+    delete_run(load_run(other, tmp_path))
+    assert [one.id for one in trashed(tmp_path)] == [other]
 
 
 def test_run_deleted_while_the_clock_was_behind_is_not_purged_when_it_is_put_right(tmp_path, deleted):
