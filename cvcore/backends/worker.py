@@ -70,9 +70,11 @@ class Worker:
     def work(self, idle: float) -> None:
         """Do a round every now and then until there has been nothing to do for `idle` seconds."""
         last = time.monotonic()
-        while time.monotonic() - last <= idle:
+        while True:
             if self.round():
                 last = time.monotonic()
+            elif time.monotonic() - last >= idle:
+                return
             time.sleep(ROUND)
 
     def round(self) -> bool:

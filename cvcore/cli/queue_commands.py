@@ -98,7 +98,7 @@ def _row(run: Run, place: waiting_line.Place | None) -> dict[str, Any]:
 def _duration(seconds: float | None) -> str | None:
     if seconds is None:
         return None
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 @main.command()
