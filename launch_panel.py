@@ -10,6 +10,7 @@ import streamlit as st
 
 import people
 import queue_panel
+import saved_runs
 import shell
 from cvcore import choices, launching, settings
 from cvcore.datasets import Dataset
@@ -60,7 +61,15 @@ def expected(recipe: Recipe, dataset: Dataset, from_run: str | None) -> Estimate
 
 def _estimate(recipe: Recipe, dataset: Dataset, from_run: str | None) -> Estimate:
     kind = queue_panel.now()["kind"] if settings.ray_address() else ("GPU" if choices.gpu() else "CPU")
-    return estimate(recipe, dataset.counts, shell.runs(), kind=kind, continues=from_run is not None)
+    number = saved_runs.saved_runs().number
+    return _estimated(
+        recipe, dataset, kind, from_run is not None, (recipe.model_dump_json(), dataset.fingerprint, number)
+    )
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)  # frozen, and so never copied
+def _estimated(_recipe: Recipe, _dataset: Dataset, kind: str, continues: bool, key: tuple[str, str, int]) -> Estimate:
+    return estimate(_recipe, _dataset.counts, shell.runs(), kind=kind, continues=continues)
 
 
 def request(recipe: Recipe, dataset: Dataset, seed: int, from_run: str | None) -> Request:

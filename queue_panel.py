@@ -35,9 +35,9 @@ def now() -> dict[str, Any]:
     """Say how the line is, at most a second and a half old and read once for all browsers.
 
     Returns:
-        words, problem (a sentence or None), served (a worker lives), slots, free, kind, device, and rows: a dict for each run
-        that trains or waits, in order: id, title, seed, name, owner, status, position (from 1, None while it trains),
-        seconds (until it starts, or until it ends; None where nobody can tell).
+        words, problem (a sentence or None), served (a worker lives), slots, free, kind, device, and rows: a dict for
+        each run that trains or waits, in order: id, title, seed, name, owner, status, position (from 1, None while it
+        trains), seconds (until it starts, or until it ends; None where nobody can tell).
     """
     return _now(saved_runs.saved_runs().number)
 
