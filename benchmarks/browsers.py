@@ -146,11 +146,13 @@ async def watcher(url: str, page: str, query: str, until: float, seen: Seen, ram
         whole = await window.draw(page, query)
         seen.first.append(whole)
         due = {part: time.monotonic() + seconds for part, seconds in whole.asks.items()}
-        while due and time.monotonic() < until:
+        while due:
             part = min(due, key=lambda one: due[one])
             await asyncio.sleep(max(0.0, due[part] - time.monotonic()))
             seen.parts.append(await window.draw(page, query, part))
             due[part] = time.monotonic() + whole.asks[part]
+            if time.monotonic() > until:
+                break
 
 
 def percentile(draws: Sequence[Draw], share: float) -> float:

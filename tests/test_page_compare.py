@@ -1,5 +1,6 @@
 """Compare with published figures: what it opens on, the verdicts, the table over recipes, ten classes."""
 
+import json
 import re
 
 import pandas as pd
@@ -9,6 +10,7 @@ from pages_drawn import draw, sound, words
 from photograph_runs import photographs, write_photograph_run
 
 import compare_panels
+import shell
 
 
 @pytest.fixture
@@ -126,6 +128,32 @@ def test_a_name_that_an_owner_gave_is_shown_as_it_is(runs):
     assert "Features · <b>Mia</b> :red[1]" in words(page)
     chart = page.get("plotly_chart")[0]
     assert "&lt;b&gt;Mia" in chart.proto.spec and "<b>Mia" not in chart.proto.spec
+
+
+def everything(page):
+    charts = [(chart.proto.spec, chart.proto.alt) for chart in page.get("plotly_chart")]
+    tables = [table.value.to_csv() for table in (*page.dataframe, *page.table)]
+    return words(page), charts, tables, [button.label for button in page.get("download_button")]
+
+
+def test_the_next_visitor_sees_what_the_first_one_saw(recorded):
+    first = draw("compare")
+    assert sound(first) and len(first.get("plotly_chart")) == 2
+    assert everything(draw("compare")) == everything(first)
+
+
+def test_what_has_changed_since_the_last_visitor_is_drawn_anew(runs):
+    run_id = write_run(runs, "doodle-scratch", epochs=3)
+    before = everything(draw("compare"))
+    with (runs / run_id / "history.csv").open("a") as history:
+        history.write("4,0.1,0.99,0.2,0.98,0.001,1.0\n")
+    (_, (curves, _), _, _), (_, (earlier, _), _, _) = everything(draw("compare")), before
+    assert curves != earlier and "at epoch 4 training 99.0%, validation 98.0%" in curves[1]
+    path = runs / run_id / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": 0.5}))
+    shell.forget_runs()
+    page = draw("compare")
+    assert page.dataframe[0].value["test_accuracy"].item() == 50.0 and everything(page) != before
 
 
 def test_labels_that_read_the_same_leave_what_differs_its_columns(runs):
