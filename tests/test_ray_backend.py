@@ -18,6 +18,7 @@ from cvcore.backends import ray_backend, ray_cluster, ray_jobs, worker
 from cvcore.backends.ray_backend import RayBackend, RayEngine
 from cvcore.backends.ray_cluster import Board, Cluster, Node, Unreachable, look
 from cvcore.backends.ray_jobs import RayJobs, why
+from cvcore.backends.store import StoreTrouble
 from cvcore.errors import CvcoreError
 from cvcore.run_directory import STOP_FILE, load_run, request_stop
 from cvcore.run_writer import create_run, requeue, start_attempt
@@ -514,3 +515,49 @@ def test_secrets_of_the_store_travel_in_a_file_and_in_no_environment(runs, tmp_p
     assert given["entrypoint_memory"] == 1_000_000_000
     assert not ray_backend.Path(given["runtime_env"]["working_dir"]).exists()
     assert ray_cluster.OLDEST >= (2, 8)  # what entrypoint_memory needs
+
+
+class StoreThatIsAway:
+    """A store of which a test says what a fetch does."""
+
+    def __init__(self):
+        self.fetched, self.asked, self.trouble = 0, [], None
+
+    def send(self, run):
+        pass
+
+    def fetch(self, run, over=False):
+        self.fetched += 1
+        if self.trouble:
+            raise self.trouble
+        return True
+
+    def ask_to_stop(self, run):
+        self.asked.append(run.id)
+
+
+def test_silence_of_a_run_means_nothing_while_its_store_is_away(engine, runs, monkeypatch):
+    monkeypatch.setattr(ray_backend, "FETCH_EVERY", 0.01)
+    monkeypatch.setattr(ray_backend, "SILENT_IN_STORE", 0.5)
+    run = queued(runs)
+    assert not engine.vouches_for(run)
+    engine.store = store = StoreThatIsAway()
+    engine.start(run)
+    store.trouble = StoreTrouble("The store could not be read (a test); it is tried again")
+    wait_until(lambda: store.fetched, "it was asked")
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        assert engine.vouches_for(run)
+        time.sleep(0.05)
+    assert "The store could not be read" in engine.problems[run.id]
+    store.trouble = None
+    wait_until(lambda: not engine.vouches_for(run), "it answers, and the run is silent all the same")
+    assert engine.problems == {}
+    engine.stop(run)
+    wait_until(lambda: store.asked == [run.id], "the request to stop went out")
+    store.trouble = StoreTrouble("away again")
+    engine.jobs.now = details("SUCCEEDED")
+    time.sleep(0.2)
+    assert engine.ended() == []  # what it has written is not here yet
+    store.trouble = None
+    ended(engine)

@@ -142,6 +142,13 @@ class Engine(Protocol):
         """Pass a stop request on to where the run directory is not seen; called once a request."""
         ...
 
+    def vouches_for(self, run: Run) -> bool:
+        """Say whether a running run lives for all its engine knows, so that the silence of its heartbeat means nothing.
+
+        As where its files come through a store that does not answer; False where the heartbeat is all there is.
+        """
+        ...
+
     def kill(self, run: Run) -> None:
         """End the training process of a run that gives no sign of life any more, or that nobody wants."""
         ...

@@ -163,6 +163,10 @@ class LocalEngine:
     def stop(self, run: Run) -> None:
         """Nothing to do: the child sees the request in the run directory."""
 
+    def vouches_for(self, run: Run) -> bool:
+        """Never: of a run on another machine it knows nothing."""
+        return False
+
     def kill(self, run: Run) -> None:
         """Kill the process of a run."""
         child = self._children.get(run.id)

@@ -23,13 +23,14 @@ from cvcore.backends.ray_jobs import NEVER_PLACED, RayJobs, check_installed, kin
 from cvcore.backends.store import DamagedInStore, StoreTrouble, open_store
 from cvcore.backends.store_runs import RunsThroughStore
 from cvcore.errors import CvcoreError, SupersededAttempt
-from cvcore.run_directory import Run, list_runs, load_run, request_stop, worker_alive
+from cvcore.run_directory import HEARTBEAT_FILE, Run, list_runs, load_run, request_stop, worker_alive
 
 T = TypeVar("T")
 WATCH_EVERY = 1.0  # seconds between two looks at a job
 FETCH_EVERY = 2.0  # seconds between two looks into the store
 AGAIN_AFTER = 3.0  # seconds after which a cluster or store that did not answer is asked again
 KILLED_WITHIN = 15.0  # seconds for Ray to end a job that was killed; after that nobody waits for it
+SILENT_IN_STORE = 900.0  # seconds without a new heartbeat, while the store answers, for which Ray's word is taken
 OUTPUT = 8000  # characters of a job's output that a run's log takes
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 _asked_at: dict[str, tuple[float, Cluster | None, str | None]] = {}  # the server's own looks, by address
@@ -152,6 +153,11 @@ class RayEngine:
         if job := self._watched.get(run.id):
             job.stop_asked.set()
 
+    def vouches_for(self, run: Run) -> bool:
+        """Say whether Ray still has the job of a run whose heartbeat comes through a store, and not for too long."""
+        job = self._watched.get(run.id)
+        return self.store is not None and job is not None and time.monotonic() - job.heard < SILENT_IN_STORE
+
     def kill(self, run: Run) -> None:
         """Have Ray end the job of a run."""
         if job := self._watched.get(run.id):
@@ -181,6 +187,8 @@ class _Job(threading.Thread):
         self.id = f"{run.id}-{run.attempt}"
         self.stop_asked, self.killed = threading.Event(), threading.Event()
         self.result: Ended | None = None
+        self.heard = time.monotonic()  # when a new heartbeat came, or last could not be asked for
+        self._beat = b""
 
     def run(self) -> None:
         """Do all of it; `result` says how it ended."""
@@ -248,7 +256,6 @@ class _Job(threading.Thread):
         while True:
             with suppress(Unreachable):
                 details = engine.jobs.details(self.id)
-                engine.problems.pop(run.id, None)
                 if details is None or details.status.value in OVER:
                     return details
                 if details.status.value == "PENDING" and self.stop_asked.is_set():
@@ -267,9 +274,18 @@ class _Job(threading.Thread):
                         engine.store.ask_to_stop(run)
                         stopping = True
                     engine.store.fetch(run)
+                    engine.problems.pop(run.id, None)
+                    self._listen()
                 except (StoreTrouble, DamagedInStore) as error:
                     engine.problems[run.id] = f"{error}."
+                    self.heard = time.monotonic()
             time.sleep(WATCH_EVERY)
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            beat = (self.run_read.path / HEARTBEAT_FILE).read_bytes()
+            if beat != self._beat:
+                self._beat, self.heard = beat, time.monotonic()
 
     def _bring_home(self) -> None:
         """Fetch the rest of what the run has written, before anybody decides what becomes of it."""

@@ -117,7 +117,7 @@ class Worker:
                      and run.process and not on_this_computer(run.process)]  # fmt: skip
         self._pulse.forget_all_but({run.id for run in elsewhere})
         for run in elsewhere:
-            if self._pulse.silent(run):
+            if self._pulse.silent(run) and not self.engine.vouches_for(run):
                 with self._excused(run.id):
                     self.engine.kill(run)
                 sentence = f"Its training process has given no sign of life for {self._pulse.silent_after:.0f} seconds."
