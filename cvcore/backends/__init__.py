@@ -7,10 +7,7 @@ from pathlib import Path
 from cvcore import settings, waiting_line
 from cvcore.backends import worker_process
 from cvcore.backends.interface import Backend, Capacity, Status
-from cvcore.datasets import Dataset
 from cvcore.errors import CvcoreError
-from cvcore.new_run import new_run
-from cvcore.recipe import Recipe
 from cvcore.run_directory import Run, list_runs, load_run
 from cvcore.run_writer import requeue
 
@@ -82,13 +79,3 @@ def resume(run_id: str, runs: Path | None = None) -> None:
         ticket = waiting_line.next_ticket(list_runs(run.path.parent))
         queued = requeue(run, ticket=ticket, backend=chosen().name)
     submit(queued)
-
-
-def launch(recipe: Recipe, dataset: Dataset, seed: int, runs: Path | None = None, from_run: str | None = None) -> str:
-    """Queue a run at the end of the line, and return its id."""
-    folder = runs or settings.runs_folder()
-    with waiting_line.submitting(folder):
-        ticket = waiting_line.next_ticket(list_runs(folder))
-        run = new_run(recipe, dataset, seed, runs=folder, from_run=from_run, backend=chosen().name, ticket=ticket)
-    submit(run)
-    return run.id
