@@ -95,16 +95,15 @@ def _table(runs: Sequence[Run]) -> None:
         row = {"Training pictures": f"{size:,}", **{f"Seed {seed}": cells.get((size, seed), "–") for seed in seeds}}
         if len(seeds) > 1:
             summary = means.get(size)
-            row["Mean"] = "–" if summary is None else f"**{summary.mean:.1%}**"
-            if len(seeds) > 2:
-                row["95% t interval"] = (
-                    "–" if summary is None or summary.low is None or summary.high is None
-                    else f"{summary.low:.1%} to {summary.high:.1%}"
-                )  # fmt: skip
+            mean = "–" if summary is None else f"**{summary.mean:.1%}**"
+            if summary is not None and summary.high is not None:
+                mean += f" ± {100 * (summary.high - summary.mean):.1f}"
+            row["Mean ± 95% t interval" if len(seeds) > 2 else "Mean"] = mean
         rows.append(row)
     st.table(rows, border="horizontal", hide_index=True)
     which = "Test accuracy" if split == "test" else "Validation accuracy at the last epoch"
-    st.caption(f"{which} of each run" + (", and over the seeds." if len(seeds) > 1 else "."))
+    words = f"{which} of each run" + (", and over the seeds" if len(seeds) > 1 else "")
+    st.caption(f"{words}; intervals in percentage points." if len(seeds) > 2 else f"{words}.")
 
 
 def _cell(run: Run, accuracy: float | None, places: dict[str, int | None]) -> str:

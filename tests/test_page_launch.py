@@ -218,6 +218,17 @@ def test_a_group_shows_its_figures_by_size_and_seed_and_leads_to_compare(runs, c
     assert "each run with its own 95% Wilson interval" in chart.proto.spec
 
 
+def test_from_three_seeds_on_a_group_names_its_interval(runs, classroom):
+    group, _ = write_group(runs)
+    info = {"id": group, "title": "Ours", "seeds": [0, 1, 2], "train_pictures": [100, None], "there": []}
+    write_run(runs, seed=2, changes={"train_pictures": 100}, group=info, owner=code(ANNA), ticket=9, backend="local")
+    shell.forget_runs()
+    page = classroom.draw(BEN, group=group)
+    (table,) = [table.value for table in page.table if "Training pictures" in table.value]
+    assert table["Mean ± 95% t interval"].tolist() == ["**89.6%** ± 0.0", "**89.6%**"]
+    assert "Test accuracy of each run, and over the seeds; intervals in percentage points." in words(page)
+
+
 def test_a_run_leads_to_its_group_and_an_address_of_none_says_so(runs, classroom):
     group, made = write_group(runs)
     page = classroom.draw(BEN, run=made[1])
