@@ -235,10 +235,12 @@ def test_run_elsewhere_without_a_heartbeat_is_taken_to_be_gone_by_this_process_o
     beat = tmp_path / run_id / "heartbeat.json"
     for number in range(5):  # as long as it beats, whatever its clock says
         beat.write_text(json.dumps({"attempt": 1, "beat": number, "at": "1970-01-01T00:00:00+00:00"}))
-        os.utime(beat, (0, 0))
+        for file in beat.parent.iterdir():
+            os.utime(file, (0, 0))
         time.sleep(0.1)
         line.round()
-    assert load_run(run_id, tmp_path).attempt == 1 and engine.killed == []
+    assert load_run(run_id, tmp_path).status == "interrupted"  # by the clocks
+    assert load_run(run_id, tmp_path).attempt == 1 and engine.killed == [] and engine.started == [run_id]
     time.sleep(0.3)
     os.utime(beat, (2**31, 2**31))  # a file from the future is no sign of life
     engine.vouched = {run_id}  # its heartbeat comes through something that is away

@@ -91,7 +91,7 @@ class Worker:
 
     def _adopt(self, runs: list[Run]) -> None:
         """Watch what trains already: processes that a worker before this one started."""
-        running = {run.id for run in runs if run.status == "running" and run.backend is not None}
+        running = {run.id for run in runs if trains(run)}
         self._adopted &= running
         for run in runs:
             if run.id in running - self._adopted - self.engine.busy():
@@ -102,7 +102,8 @@ class Worker:
     def _settle(self, runs: list[Run]) -> None:
         """Decide about the runs whose processes are gone."""
         busy, ended = self.engine.busy(), {gone.run_id for gone in self._ended}
-        self._ended += [Ended(run.id, run.attempt) for run in runs if is_gone(run) and run.id not in busy | ended]
+        self._ended += [Ended(run.id, run.attempt) for run in runs
+                        if is_gone(run) and not is_elsewhere(run) and run.id not in busy | ended]  # fmt: skip
         self._listen(runs)
         for gone in list(self._ended):
             if self._is_aside(gone.run_id):
@@ -113,8 +114,7 @@ class Worker:
 
     def _listen(self, runs: list[Run]) -> None:
         """Take runs on other machines that have been silent for too long to be gone."""
-        elsewhere = [run for run in runs if run.backend is not None and run.info.get("status") == "running"
-                     and run.process and not on_this_computer(run.process)]  # fmt: skip
+        elsewhere = [run for run in runs if is_elsewhere(run)]
         self._pulse.forget_all_but({run.id for run in elsewhere})
         for run in elsewhere:
             if self._pulse.silent(run) and not self.engine.vouches_for(run):
@@ -134,7 +134,7 @@ class Worker:
 
     def _fill_slots(self, runs: list[Run]) -> None:
         """Start queued runs in fair order while slots are free; the first one waits for memory, nobody overtakes it."""
-        running = {run.id for run in runs if run.status == "running" and run.backend is not None}
+        running = {run.id for run in runs if trains(run)}
         while len(self.engine.busy() | running) < self.engine.slots():
             line = [run for run in waiting_line.in_order(list_runs(self.folder))
                     if run.id not in self.engine.busy() and not self._is_aside(run.id)]  # fmt: skip
@@ -159,6 +159,21 @@ class Worker:
 
     def _is_aside(self, run_id: str) -> bool:
         return time.monotonic() < self._aside.get(run_id, 0.0)
+
+
+def trains(run: Run) -> bool:
+    """Say whether a run takes a slot: its process lives, or is on another machine and has not been found silent."""
+    return run.backend is not None and (run.status == "running" or is_elsewhere(run))
+
+
+def is_elsewhere(run: Run) -> bool:
+    """Say whether a run that has not ended trains on another machine, as far as is known.
+
+    Whether it reads as running or interrupted says little: that goes by the times of its files, and so by two clocks.
+    """
+    if run.backend is None or run.info.get("status") != "running" or run.process is None:
+        return False
+    return not on_this_computer(run.process)
 
 
 def _purge(folder: Path) -> None:
