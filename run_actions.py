@@ -1,6 +1,7 @@
 """What people do with a run: stop, resume, rename, delete, restore; each act checks again who asks."""
 
 import logging
+import zlib
 from collections.abc import Callable
 
 import streamlit as st
@@ -69,7 +70,8 @@ def buttons(run: Run) -> None:
             "Resume", type="primary", icon=":material/resume:", key=f"resume_{run.id}",
             help="From its last finished epoch.", on_click=_act, args=(resume, run.id),
         )  # fmt: skip
-    popover = st.popover("Rename", icon=":material/edit:", key=f"rename_popover_{run.id}")
+    named = zlib.crc32((run.name or "").encode())  # another name, another popover: the open one closes
+    popover = st.popover("Rename", icon=":material/edit:", key=f"rename_popover_{run.id}_{named}")
     with popover, st.form(f"rename_form_{run.id}", border=False):
         field = f"rename_to_{run.id}"
         st.text_input("Name", run.name or "", key=field, max_chars=80, help="Everybody sees it; empty for none.")

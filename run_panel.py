@@ -39,10 +39,13 @@ def _changes(run: Run) -> bool:
 
 def _draw(run_id: str, status: str) -> None:
     with shell.error_box():
+        # In both cases the whole page is drawn: its list of runs, the line, and whether to ask every second.
+        if run_actions.happened():  # the run may be gone
+            st.rerun()
         run = run_directory.load_run(run_id)
-        if run.status != status or run_actions.happened():
+        if run.status != status:
             shell.forget_runs()
-            st.rerun()  # the whole page: its list of runs, the line, and whether to ask every second
+            st.rerun()
         with st.container(border=True):
             _header(run)
             if run.error:

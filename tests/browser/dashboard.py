@@ -40,11 +40,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path, runs: Path, cache: Path, port: int | None = None) -> Iterator[Server]:
+def serving(folder: Path, runs: Path, cache: Path, port: int | None = None, *flags: str) -> Iterator[Server]:
     """Start `streamlit run app.py` as `make run` does, wait until it answers, stop it at the end."""
     port = port or free_port()
     environment = {**os.environ, "CVCORE_RUNS": str(runs), "CVCORE_CACHE": str(cache)}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), *flags]
     log = folder / f"server-{port}-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=output)
