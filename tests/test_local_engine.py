@@ -15,6 +15,7 @@ from tiny_lessons import tiny_scratch
 from cvcore import devices
 from cvcore.backends import local, memory_kills, priority
 from cvcore.backends.local import LocalBackend, LocalEngine
+from cvcore.errors import CvcoreError
 from cvcore.memory import Memory
 from cvcore.processes import this_process
 from cvcore.run_directory import load_run
@@ -86,6 +87,15 @@ def test_child_steps_back_by_its_niceness_in_a_session_of_its_own_and_dies_first
         assert Path("/proc/self/autogroup").read_text().split()[-1] == "0"
     if Path("/proc/self/oom_score_adj").exists():
         assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == str(priority.DIES_FIRST)
+
+
+@pytest.mark.parametrize("word", ["much", "-1"])
+def test_niceness_that_is_none_is_a_sentence_and_starts_nothing(tmp_path, engines, monkeypatch, word):
+    monkeypatch.setenv("CVCORE_NICENESS", word)
+    engine = engines(tmp_path)
+    with pytest.raises(CvcoreError, match=f"CVCORE_NICENESS must be a number from 0; received '{word}'"):
+        engine.start(queued(tmp_path))
+    assert engine.busy() == set() and psutil.Process().children() == []
 
 
 def cpu_seconds(process):

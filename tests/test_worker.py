@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from handmade_runs import write_run
 from tiny_lessons import tiny_scratch
 
 from cvcore import waiting_line
@@ -15,6 +16,7 @@ from cvcore.errors import CvcoreError
 from cvcore.processes import this_process
 from cvcore.run_directory import REQUEUES, list_runs, load_run, request_stop, worker_alive
 from cvcore.run_writer import create_run, requeue, start_attempt
+from cvcore.trash import delete_run, trashed
 
 SUMMARY = {"id": "two", "fingerprint": "f" * 64, "counts": {}, "class_names": ["a", "b"]}
 
@@ -341,8 +343,14 @@ def test_second_worker_leaves_a_served_folder_alone(tmp_path):
     assert engine.started == [] and not worker_alive(tmp_path)
 
 
-def test_worker_with_nothing_to_do_ends(tmp_path):
+def test_worker_with_nothing_to_do_purges_the_trash_and_ends(tmp_path):
+    kept, old = write_run(tmp_path), write_run(tmp_path)
+    for run_id in (kept, old):
+        delete_run(load_run(run_id, tmp_path))
+    note = tmp_path / ".trash" / old / "deleted.json"
+    note.write_text(json.dumps({"at": "2020-01-01T00:00:00+00:00"}))
     assert worker.serve(tmp_path, Notes(), idle=0) is True
+    assert [one.id for one in trashed(tmp_path)] == [kept]
 
 
 def test_run_launched_under_other_settings_is_trained_by_the_engine_there_is(tmp_path, served):

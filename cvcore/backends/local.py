@@ -124,11 +124,11 @@ class LocalEngine:
         environment = {**os.environ, "PYTHONPATH": path}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        kills = memory_kills.kills()
+        niceness, kills = settings.training_niceness(), memory_kills.kills()
         with _log(run) as log:
             process = subprocess.Popen(self.command(run), env=environment, stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)  # fmt: skip
-        priority.lower(process.pid, settings.training_niceness())
+        priority.lower(process.pid, niceness)
         self._children[run.id] = _Child(run.id, run.attempt, gpu, _expected_mb(run), process, None, kills)
 
     def command(self, run: Run) -> list[str]:
