@@ -10,34 +10,35 @@ from cvcore import choices, reproduction
 from cvcore.published import PUBLISHED, PublishedFigure
 from cvcore.recipe import Recipe
 from cvcore.reproduction import Measured, Verdict
-from cvcore.run_directory import Run
+from saved_runs import SavedRuns, saved_runs
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 MATCHED = {"note-features": "note-features-matched"}  # the same recipe without its source's bug
 
 
-def card(recipe: Recipe, chosen: Mapping[str, Any], known: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> None:
+def card(recipe: Recipe, chosen: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> None:
     """Show where a recipe comes from, what was published of it, and what our own finished runs of it measured.
 
     Args:
         recipe: the published one, before the user's changes.
         chosen: the row of `known` that would be trained on.
         known: rows of `cvcore.datasets.known_datasets`.
-        runs: all saved runs.
     """
     figures = PUBLISHED.get(recipe.id, ())
     published = [f":violet-badge[published] {in_words(figure)}" for figure in figures]
     with st.container(gap="xsmall"):
         st.markdown(f":material/menu_book: {recipe.source}, `{recipe.id}`")
         st.markdown("  \n".join(published or [":gray-badge[no published figure: ours]"]))
-        _ours(recipe, runs)
+        saved = saved_runs()
+        _ours(recipe, saved, f"{recipe.id} {saved.number}")
         st.caption(choices.own_pictures(recipe, chosen, known))
 
 
-def _ours(recipe: Recipe, runs: Sequence[Run]) -> None:
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _ours(_recipe: Recipe, _saved: SavedRuns, stamp: str) -> None:
     """Show what our finished runs of exactly this recipe, on its own pictures, measured; nothing without any."""
-    told = [(one.measured, one) for one in reproduction.verdicts(recipe.id, runs) if one.measured]
-    told = told or [(measured, None) for measured in reproduction.own_figures(recipe.id, runs)]
+    told = [(one.measured, one) for one in reproduction.verdicts(_recipe.id, _saved.runs) if one.measured]
+    told = told or [(measured, None) for measured in reproduction.own_figures(_recipe.id, _saved.runs)]
     if not told:
         return
     ids = list(dict.fromkeys(run_id for measured, _ in told for run_id in measured.runs))

@@ -47,7 +47,7 @@ with shell.error_box(), st.container(border=True):
     with right:
         if recipe.base:
             changes |= recipe_settings.base(recipe)
-    recipe_card.card(recipe, row, list(rows.values()), shell.runs())
+    recipe_card.card(recipe, row, list(rows.values()))
     switch = st.container()
     epochs_column, seed_column, source_column = st.columns([1, 1, 2])
     with epochs_column:
