@@ -58,7 +58,7 @@ def sign_in() -> None:
         if _password() is not None:
             teacher = person().teacher
             label = "Teacher: signed in" if teacher else "Teacher"
-            with st.popover(label, icon=":material/school:", key="teacher"), shell.error_box():
+            with st.popover(label, icon=":material/school:", key=f"teacher_{teacher}"), shell.error_box():
                 _teacher_signed_in() if teacher else _teacher_sign_in()
 
 

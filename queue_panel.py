@@ -22,7 +22,8 @@ log = logging.getLogger("fourways")
 
 
 def line() -> None:
-    """Draw the line, every two seconds while something trains or waits, and the sign-in beside its heading."""
+    """Draw the line, below what launches, every two seconds while something trains or waits; and the sign-in."""
+    people.no_cookie_caption()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Training now and next", anchor=False)
         people.sign_in()
