@@ -555,7 +555,9 @@ def test_silence_of_a_run_means_nothing_while_its_store_is_away(engine, runs, mo
     assert engine.problems == {}
     engine.stop(run)
     wait_until(lambda: store.asked == [run.id], "the request to stop went out")
-    store.trouble = StoreTrouble("away again")
+    store.trouble = CvcoreError("no room in the runs folder")
+    store.trouble.__cause__ = OSError(28, "No space left on device")
+    wait_until(lambda: "no room" in engine.problems.get(run.id, ""), "the full disk is told")
     engine.jobs.now = details("SUCCEEDED")
     time.sleep(0.2)
     assert engine.ended() == []  # what it has written is not here yet

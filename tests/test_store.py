@@ -429,6 +429,14 @@ def test_owner_name_recipe_and_turn_are_this_machines_to_say(store, runs):
     assert {name: found.info[name] for name in theirs} == {name: run.info[name] for name in theirs}
 
 
+def test_what_a_killed_worker_left_half_fetched_is_removed(store, runs):
+    run = queued(runs)
+    RunsThroughStore(store).send(run)
+    (run.path / ".from-store.x1.tmp").write_bytes(b"half")
+    RunsThroughStore(store).fetch(run)
+    assert [path.name for path in run.path.iterdir() if path.name.startswith(".")] == []
+
+
 def test_file_that_is_not_what_the_index_says_waits_for_the_next_round(store, runs):
     run = queued(runs)
     through = RunsThroughStore(store)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from cvcore.backends import worker_process
 from cvcore.backends.interface import Capacity, Ended, Status
 from cvcore.backends.ray_cluster import Board, Cluster, Unreachable, look
 from cvcore.backends.ray_jobs import NEVER_PLACED, RayJobs, check_installed, kind_of, why
-from cvcore.backends.store import DamagedInStore, StoreTrouble, open_store
+from cvcore.backends.store import StoreTrouble, open_store
 from cvcore.backends.store_runs import RunsThroughStore
 from cvcore.errors import CvcoreError, SupersededAttempt
 from cvcore.run_directory import HEARTBEAT_FILE, Run, list_runs, load_run, request_stop, worker_alive
@@ -113,7 +114,7 @@ class RayEngine:
         self._board = Board(folder, self.address)
         self._watched: dict[str, _Job] = {}
         self._look()
-        threading.Thread(target=self._look_on, name="Ray cluster", daemon=True).start()
+        threading.Thread(target=_look_on, args=(weakref.ref(self),), name="Ray cluster", daemon=True).start()
 
     def slots(self) -> int:
         """What the cluster's nodes have room for; 0 while it does not answer."""
@@ -163,11 +164,6 @@ class RayEngine:
         if job := self._watched.get(run.id):
             job.killed.set()
 
-    def _look_on(self) -> None:
-        while True:
-            time.sleep(Board.EVERY)
-            self._look()
-
     def _look(self) -> None:
         try:
             self.cluster = look(self.address)
@@ -176,6 +172,17 @@ class RayEngine:
             self.problems["cluster"] = f"{error}."
         problems = list(self.problems.values())
         self._board.write(self.cluster, problems[-1] if problems else None)
+
+
+def _look_on(known: weakref.ref[RayEngine]) -> None:
+    """Look every few seconds, for as long as somebody has the engine."""
+    while True:
+        time.sleep(Board.EVERY)
+        engine = known()
+        if engine is None:
+            return
+        engine._look()
+        del engine
 
 
 class _Job(threading.Thread):
@@ -276,7 +283,9 @@ class _Job(threading.Thread):
                     engine.store.fetch(run)
                     engine.problems.pop(run.id, None)
                     self._listen()
-                except (StoreTrouble, DamagedInStore) as error:
+                except SupersededAttempt:
+                    raise
+                except CvcoreError as error:  # the disk of the runs folder may also be full
                     engine.problems[run.id] = f"{error}."
                     self.heard = time.monotonic()
             time.sleep(WATCH_EVERY)
@@ -292,8 +301,17 @@ class _Job(threading.Thread):
         store = self.engine.store
         if store is None:
             return
+
+        def fetch_rest() -> bool:
+            try:
+                return store.fetch(self.run_read, over=True)
+            except CvcoreError as error:
+                if isinstance(error.__cause__, OSError):  # no room here: it stays in the store until there is
+                    raise StoreTrouble(str(error)) from error
+                raise
+
         for _ in range(20):  # files that do not become what their index says are left there
-            if self._patiently(lambda: store.fetch(self.run_read, over=True)):
+            if self._patiently(fetch_rest):
                 break
             time.sleep(0.5)
         if load_run(self.run_read.id, self.engine.folder).info["status"] == "done":

@@ -31,6 +31,7 @@ TRIES = 3  # of one transfer, before its caller hears of it
 INDEX = "files.json"
 SENT = "sent.json"
 STOP = "stop"
+HALF_FETCHED = ".from-store."  # what the names of files begin with while they are fetched
 MOST_INDEX_BYTES = 10**6
 MOST_FILES = 500
 MOST_FILE_BYTES = 20 * 10**9
@@ -262,7 +263,7 @@ def check_hash(sha256: str) -> None:
 
 def temporary_beside(path: Path) -> Path:
     """Return a new empty file in a folder, to be renamed or removed."""
-    with tempfile.NamedTemporaryFile(prefix=".from-store.", suffix=".tmp", dir=path, delete=False) as stream:
+    with tempfile.NamedTemporaryFile(prefix=HALF_FETCHED, suffix=".tmp", dir=path, delete=False) as stream:
         return Path(stream.name)
 
 

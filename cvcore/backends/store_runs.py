@@ -10,6 +10,7 @@ from typing import Any
 
 from cvcore.attempt_writer import RunWriter, disk_errors_as_sentences
 from cvcore.backends.store import (
+    HALF_FETCHED,
     SENT,
     STOP,
     DamagedInStore,
@@ -123,7 +124,11 @@ class RunsThroughStore:
         if files is None:
             return True
         writer = RunWriter(run.path, run.attempt)
-        here = self._here.setdefault((run.id, run.attempt), {})
+        if (run.id, run.attempt) not in self._here:
+            self._here[run.id, run.attempt] = {}
+            for left_behind in run.path.glob(f"{HALF_FETCHED}*"):  # by a worker killed meanwhile
+                left_behind.unlink(missing_ok=True)
+        here = self._here[run.id, run.attempt]
         whole = True
         names = [name for name in files if here.get(name) != files[name]["sha256"]]
         for name in sorted(names, key=lambda name: (name == "run.json", files[name]["bytes"])):
