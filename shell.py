@@ -37,9 +37,9 @@ def page_path(name: str) -> str:
 
 
 def navigation() -> Any:
-    """Set the page up and return the page the URL asks for; the first statement of app.py and of every page.
+    """Set the page up and return the page the URL asks for; the first statement of main.py and of every page.
 
-    A deep link to a page on a freshly started server runs that page's script without app.py, until
+    A deep link to a page on a freshly started server runs that page's script without main.py, until
     st.navigation has run once in the process: hence the call in each page, where its result is not used.
     """
     st.set_page_config(page_title="Fourways", page_icon=diagrams.icon(), layout="wide")
@@ -200,15 +200,22 @@ def pick_runs(label: str, key: str, saved: SavedRuns) -> list[Run]:
     return [by_id[run_id] for run_id in picked]
 
 
-def pick_run(label: str, key: str, among: list[Run]) -> Run | None:
-    """Let the user pick one run, newest first; the URL names it (`?run=ID`), so that a reload shows it again."""
+def pick_run(label: str, key: str, among: list[Run], owner: str | None = None) -> Run | None:
+    """Let the user pick one run, newest first; the URL names it (`?run=ID`), so that a reload shows it again.
+
+    Args:
+        label: what the picker says.
+        key: the widget's key.
+        among: the runs to pick from.
+        owner: whose runs it rather opens on than on another owner's.
+    """
     if not among:
         return None
     by_id = {run.id: run for run in among}
     told = st.query_params.get("run")
     if key not in st.session_state or told != st.session_state.get(f"{key}_told"):
         # An imported history may be any visitor's; it opens only when it is asked for or nothing else is there.
-        opens = min(among, key=lambda run: (run.imported, run.reference))
+        opens = min(among, key=lambda run: (run.imported, run.reference, run.owner not in (None, owner)))
         st.session_state[key] = told if told in by_id else opens.id
     picked = st.selectbox(label, list(by_id), format_func=lambda run_id: _name(by_id[run_id]), key=key)
     if picked != told:

@@ -3,6 +3,7 @@ import streamlit as st
 import dataset_panels
 import group_panel
 import launch_panel
+import people
 import queue_panel
 import recipe_card
 import recipe_settings
@@ -95,7 +96,7 @@ st.subheader("Runs", anchor=False)
 with shell.error_box():
     runs = shell.runs()
     group_panel.panel(st.query_params.get("group"))
-    run = shell.pick_run("Run", "train_run", [run for run in runs if run.status != "damaged"])
+    run = shell.pick_run("Run", "train_run", [run for run in runs if run.status != "damaged"], people.owner())
     if run is None:
         shell.empty_state("No run yet: launch one above, and it appears here with its progress and curves.")
     else:

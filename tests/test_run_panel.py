@@ -194,3 +194,14 @@ def test_a_run_without_a_log_says_so(runs):
     page.session_state[f"log_{run_id}"] = True  # as a click opens it
     page.run()
     assert sound(page) and "Its log is empty so far." in words(page)
+
+
+def test_train_opens_on_one_s_own_newest_run_rather_than_on_another_s(runs, monkeypatch):
+    own = write_run(runs, "doodle-scratch", run_id="b-own", owner=code(ANNA))
+    write_run(runs, "doodle-scratch", run_id="a-own", owner=code(ANNA))
+    others = write_run(runs, "doodle-scratch", run_id="c-another", owner=code(BEN))
+    classroom = Classroom(monkeypatch)
+    assert classroom.draw(ANNA).selectbox(key="train_run").value == own
+    assert classroom.draw(BEN).selectbox(key="train_run").value == others
+    assert classroom.draw(TEACHER).selectbox(key="train_run").value == others
+    assert classroom.draw(ANNA, run=others).selectbox(key="train_run").value == others

@@ -11,7 +11,10 @@ from handmade_runs import write_run
 from pages_drawn import living
 from two_students import PASSWORD, code
 
+from cvcore.datasets import open_dataset
+from cvcore.published import get_recipe
 from cvcore.run_directory import STOP_FILE, load_run
+from cvcore.run_writer import create_run
 
 pytestmark = pytest.mark.browser
 PATIENCE = 120  # seconds
@@ -212,4 +215,13 @@ def test_ctrl_c_ends_the_server_at_once_with_pages_open(tmp_path, runs, cache, t
         server.process.wait(60)
         print(f"the server ended in {time.monotonic() - began:.1f} s")
         assert time.monotonic() - began < 20
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_what_was_queued_while_nobody_served_is_trained_once_the_dashboard_runs(tmp_path, runs, cache, monkeypatch):
+    monkeypatch.setenv("CVCORE_CACHE", str(cache))
+    recipe, pets = get_recipe("doodle-features").with_changes(epochs=1), open_dataset("doodle-pets")
+    run = create_run(recipe, pets.summary(), 0, folder=runs, backend="local", ticket=1)
+    with serving(tmp_path, runs, cache) as server:  # and no browser is open
+        wait_until(lambda: load_run(run.id, runs).status == "done")
         assert "Traceback" not in server.log.read_text()
