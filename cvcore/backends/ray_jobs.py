@@ -190,7 +190,9 @@ def _new_client(address: str) -> Any:
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    for name in list(logging.root.manager.loggerDict):  # some of its modules set their own level
+        if name.partition(".")[0] == "ray":
+            logging.getLogger(name).setLevel(logging.WARNING)
 
     class Client(JobSubmissionClient):
         def _do_request(self, *arguments: Any, **words: Any) -> Any:  # without it Ray waits for ever
