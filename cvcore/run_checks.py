@@ -5,16 +5,21 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from cvcore.errors import CvcoreError
+
 STATUSES = ("queued", "running", "done", "stopped", "failed", "interrupted")
 LARGEST = sys.float_info.max  # of any figure in a run's files
-MOST = 10**12  # of anything that is counted in them
+MOST = 10**12  # of anything that is counted in them, and of seconds and megabytes that were measured
+LAST = 10**9  # ticket, turn or attempt: nobody comes so far, and one that claims to would leave the others no number
+DEEPEST = 40  # lists and objects within one another
+LONGEST_NAME = 80  # characters
 
 
 def is_sound(info: dict[str, Any]) -> bool:
     """Say whether a run.json has what every reader relies on."""
     recipe, dataset = info.get("recipe"), info.get("dataset")
     return (
-        _all_finite(info)
+        _all_legal(info)
         and isinstance(recipe, dict)
         and isinstance(dataset, dict)
         and isinstance(recipe.get("id"), str)
@@ -22,21 +27,79 @@ def is_sound(info: dict[str, Any]) -> bool:
         and _has_counts(recipe)
         and (not isinstance(recipe.get("starts_from"), dict) or _has_counts(recipe["starts_from"]))
         and info.get("status") in STATUSES
-        and isinstance(info.get("attempt"), int)
-        and all(_is_count(info.get(name), least=0) for name in ("ticket", "turn", "requeues"))
-        and all(isinstance(info.get(name), str | None) for name in ("name", "backend"))
-        and all(isinstance(info.get(name), dict | None) for name in ("process", "group"))
+        and info.get("attempt") is not None
+        and all(_is_count(info.get(name), most=LAST) for name in ("attempt", "ticket", "turn", "placed", "requeues"))
+        and _is_count(info.get("seed"))
+        and isinstance(info.get("backend"), str | None)
+        and _is_name(info.get("name"))
+        and isinstance(info.get("process"), dict | None)
+        and _is_group(info.get("group"))
         and _is_estimate(info.get("estimate"))
         and isinstance(info.get("timings", {}), dict)
+        and all(_is_number(seconds, 0, MOST) for seconds in info.get("timings", {}).values())
+        and _is_number(info.get("peak_memory"), 0, MOST)
         and _are_counts(dataset.get("counts", {}))
     )
 
 
-def _all_finite(value: Any) -> bool:
-    """Say whether every number within is one that arithmetic and formats take: finite, and no 10**400."""
+def checked_name(name: str | None, what: str = "a name") -> str | None:
+    """Return what a run or a group is to be called, without space around it; None for nothing.
+
+    Args:
+        name: as somebody typed it.
+        what: the name of the name.
+
+    Raises:
+        CvcoreError: it is longer than LONGEST_NAME characters, or not all of them are printable.
+    """
+    text = (name or "").strip()
+    if not _is_name(text):
+        raise CvcoreError(f"{what} must have at most {LONGEST_NAME} printable characters on one line; received "
+                          f"{len(text)}: {text[:LONGEST_NAME]!a}")  # fmt: skip
+    return text or None
+
+
+def sane_progress(document: Any) -> dict[str, Any] | None:
+    """Return what a progress.json says, each value one that it can be or None; None where it says nothing."""
+    if not isinstance(document, dict):
+        return None
+    counted = ("epoch", "epochs", "step", "steps")
+    found = {name: value if _is_count(value := document.get(name)) else None for name in counted}
+    for name, most in (("seconds_left", MOST), ("loss", LARGEST), ("accuracy", 1)):
+        found[name] = value if _is_number(value := document.get(name), 0, most) else None
+    phase = document.get("phase")
+    found["phase"] = phase if isinstance(phase, str) and phase.isprintable() else None
+    return found
+
+
+def _all_legal(value: Any, depth: int = 0) -> bool:
+    """Say whether every number within is one that arithmetic and formats take (finite, and no 10**400), and every text
+    one that can be written again (no half of a UTF-16 pair)."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
     if isinstance(value, dict | list):
-        return all(map(_all_finite, value.values() if isinstance(value, dict) else value))
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return depth < DEEPEST and all(_all_legal(part, depth + 1) for part in parts)
     return isinstance(value, bool) or not isinstance(value, int | float) or _is_number(value)
+
+
+def _is_name(name: Any) -> bool:
+    """Say whether this is what somebody may call a run or a group, or missing."""
+    return name is None or (isinstance(name, str) and len(name) <= LONGEST_NAME and name.isprintable())
+
+
+def _is_group(group: Any) -> bool:
+    """Say whether this is {id, title, seeds, train_pictures, there} of a sweep, or missing; each may be missing."""
+    if not isinstance(group, dict):
+        return group is None
+    lists = [group.get(name) or [] for name in ("seeds", "train_pictures", "there")]
+    return (
+        _is_name(group.get("id"))
+        and _is_name(group.get("title"))
+        and all(isinstance(one, list) for one in lists)
+        and all(map(_is_count, [*lists[0], *lists[1]]))
+        and all(isinstance(run_id, str) for run_id in lists[2])
+    )
 
 
 def _has_counts(recipe: dict[str, Any]) -> bool:
@@ -61,6 +124,8 @@ def _are_counts(counts: Any) -> bool:
 
 def is_sound_metrics(metrics: dict[str, Any]) -> bool:
     """Say whether every figure is a number that it can be, a pair of such, such numbers by name, or missing."""
+    if not _all_legal(metrics):
+        return False
     for name, value in metrics.items():
         if name == "test_accuracy_interval":
             sound = not value or (
@@ -82,6 +147,6 @@ def _is_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> bool
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high)
 
 
-def _is_count(value: Any, least: int = 0) -> bool:
+def _is_count(value: Any, least: int = 0, most: int = MOST) -> bool:
     """Say whether this is a whole number that counts something, or missing."""
-    return not isinstance(value, float) and _is_number(value, least, MOST)
+    return not isinstance(value, float) and _is_number(value, least, most)

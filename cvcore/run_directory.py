@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cvcore.errors import CvcoreError, RunDamaged, RunNotFound
 from cvcore.processes import on_this_computer, process_alive
-from cvcore.run_checks import is_sound, is_sound_metrics
+from cvcore.run_checks import is_sound, is_sound_metrics, sane_progress
 from cvcore.run_history import HISTORY_COLUMNS as HISTORY_COLUMNS
 from cvcore.run_history import read_columns
 from cvcore.settings import runs_folder
@@ -131,8 +132,9 @@ class Run:
 
     @property
     def comes_back(self) -> bool:
-        """True for an interrupted run that goes back into the line by itself."""
-        return self.status == "interrupted" and self.backend is not None and self.requeues < REQUEUES
+        """True for a run whose process is gone and that goes back into the line by itself."""
+        undecided = self.status == "interrupted" and self.info.get("status") == "running"
+        return undecided and self.backend is not None and self.requeues < REQUEUES
 
     @property
     def imported(self) -> bool:
@@ -158,11 +160,11 @@ class Run:
         return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
     def progress(self) -> dict[str, Any] | None:
-        """Read progress.json: step, steps, epoch, epochs, phase, seconds_left; None when there is none."""
-        try:
-            return json.loads((self.path / "progress.json").read_text())
-        except (OSError, ValueError, RecursionError):
-            return None
+        """Read progress.json: step, steps, epoch, epochs, phase, seconds_left, loss, accuracy; None when there is none.
+
+        Each is None where it is not told or cannot be.
+        """
+        return sane_progress(_read_json(self.path / "progress.json"))
 
     def log(self) -> str:
         """Read log.txt, "" when there is none."""
@@ -211,11 +213,15 @@ def list_runs(folder: Path | None = None) -> list[Run]:
             names = [entry.name for entry in entries if RUN_ID.fullmatch(entry.name) and entry.is_dir()]
     except OSError:
         return []
-    known, now = _listings.pop(folder, {}), time.time()
-    listed = {name: _listed(folder, name, known, now) for name in sorted(names, reverse=True)}
-    _listings[folder] = listed
-    for longest_ago in list(_listings)[:-MOST_LISTINGS]:
-        _listings.pop(longest_ago, None)
+    known, now = _listings.get(folder, {}), time.time()
+    found = {name: _listed(folder, name, known, now) for name in sorted(names, reverse=True)}
+    # What is damaged because it was deleted or moved meanwhile is not there.
+    listed = {name: one for name, one in found.items() if one[1].status != "damaged" or one[1].path.is_dir()}
+    with _listing:
+        _listings.pop(folder, None)
+        _listings[folder] = listed
+        for longest_ago in list(_listings)[:-MOST_LISTINGS]:
+            del _listings[longest_ago]
     return [run if run.status not in ("queued", "running") else _now(run) for _, run in listed.values()]
 
 
@@ -345,6 +351,7 @@ def _age(path: Path) -> float:
 # What `list_runs` has read: by folder and run the files' state then, and the run as stored.
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 _listings: dict[Path, dict[str, tuple[_Stamp, Run]]] = {}
+_listing = threading.Lock()
 MOST_LISTINGS = 8  # folders
 SETTLES = 0.1  # seconds in which a file may change twice without a change of its time, which ticks that coarsely
 

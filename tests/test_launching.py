@@ -80,7 +80,7 @@ def test_a_run_that_did_not_finish_is_not_there(folder, pictures, status):
 
 def test_one_that_lost_its_process_and_goes_on_by_itself_is_there(folder, pictures):
     first = launch(tiny_scratch, pictures, 0, runs=folder)
-    assert put(folder, first, status="interrupted").comes_back
+    assert put(folder, first, status="running").comes_back
     with pytest.raises(AlreadyThere):
         launch(tiny_scratch, pictures, 0, runs=folder)
 
