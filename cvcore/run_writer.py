@@ -7,6 +7,7 @@ import platform
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from cvcore.errors import CvcoreError, SupersededAttempt
 from cvcore.files import replace_json, replace_text
 from cvcore.processes import this_process
 from cvcore.recipe import Recipe
+from cvcore.run_checks import checked_name
 from cvcore.run_directory import (
     HEARTBEAT_FILE,
     REQUEUES,
@@ -30,13 +32,13 @@ from cvcore.run_directory import (
     load_run,
 )
 from cvcore.settings import runs_folder
-from cvcore.waiting_line import next_turn
+from cvcore.waiting_line import is_placed, next_turn
 
 __all__ = [
-    "RunWriter", "create_run", "disk_errors_as_sentences", "give_up", "rename_run", "requeue", "start_attempt",
-    "take_turn",
+    "RunWriter", "create_run", "disk_errors_as_sentences", "give_up", "remove_unfinished", "rename_run", "requeue",
+    "start_attempt", "take_turn",
 ]  # fmt: skip
-LONGEST_NAME = 80  # characters
+BEING_MADE = ".new-"  # begins the name of a run directory that is not whole yet
 
 
 def create_run(
@@ -83,7 +85,7 @@ def create_run(
     info = {
         "schema": SCHEMA,
         "run": "",
-        "name": _checked_name(name),
+        "name": checked_name(name),
         "status": status,
         "recipe": recipe.model_dump(mode="json"),
         "dataset": dataset,
@@ -95,6 +97,7 @@ def create_run(
         "backend": backend,
         "ticket": ticket,
         "turn": None,
+        "placed": None,
         "attempt": 1,
         "requeues": 0,
         "process": this_process() if status == "running" else None,
@@ -108,7 +111,7 @@ def create_run(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))  # no reader looks into a hidden folder
+        making = Path(tempfile.mkdtemp(prefix=BEING_MADE, dir=folder))  # no reader looks into a hidden folder
         try:
             while True:
                 run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{recipe.id}-{secrets.token_hex(2)}"
@@ -130,6 +133,14 @@ def create_run(
     except OSError as error:
         raise CvcoreError(f"the run could not be written ({error.strerror or error}); make room in or give access to "
                           "the runs folder, then launch it again") from error  # fmt: skip
+
+
+def remove_unfinished(folder: Path, older_than: float = 86400.0) -> None:
+    """Remove what a launcher that was killed left of a run it was making, when it is older than so many seconds."""
+    for path in folder.glob(f"{BEING_MADE}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > older_than:
+                shutil.rmtree(path)
 
 
 def requeue(run: Run, by_watchdog: bool = False, *, ticket: int | None = None, backend: str | None = None) -> Run:
@@ -168,7 +179,10 @@ def requeue(run: Run, by_watchdog: bool = False, *, ticket: int | None = None, b
 
 
 def take_turn(run: Run, attempt: int | None = None) -> Run:
-    """Note that a queued run's turn has come, where that is its first; whoever places it into a slot does so.
+    """Note that a queued run's turn has come; whoever places it into a slot does so.
+
+    It gets a new turn when somebody queued it, and keeps the one it had when it goes on by itself. `placed` says for
+    which attempt that was, so that a worker that takes over here gives the slot to no other run.
 
     Args:
         run: as read.
@@ -178,13 +192,20 @@ def take_turn(run: Run, attempt: int | None = None) -> Run:
         SupersededAttempt: the run has gone on to another attempt, or has ended.
         CvcoreError: the disk is full or not writable.
     """
-    if run.turn is not None:
+    number = attempt or run.attempt
+    if run.turn is not None and is_placed(run) and run.attempt == number:
         return run
     turn = next_turn(run.path.parent)
     with _changing(run) as change:
-        _check_still(change.now, attempt or run.attempt)
-        change.fields["turn"] = turn if change.now.turn is None else change.now.turn
+        _check_still(change.now, number)
+        change.fields |= {"turn": _turn(change.now, turn), "placed": number}
     return load_run(run.id, run.path.parent)
+
+
+def _turn(now: Run, next_one: int) -> int:
+    """Return the turn of a queued run that starts."""
+    keeps = now.turn is not None and (is_placed(now) or now.requeues)
+    return now.turn if keeps and now.turn is not None else next_one
 
 
 def start_attempt(run: Run, attempt: int | None = None) -> RunWriter:
@@ -199,7 +220,7 @@ def start_attempt(run: Run, attempt: int | None = None) -> RunWriter:
         SupersededAttempt: the attempt asked for is over, or another process has taken it.
         CvcoreError: another living process is running it, it is done, or it cannot be written.
     """
-    turn = next_turn(run.path.parent) if run.turn is None else run.turn
+    turn = next_turn(run.path.parent)
     with _changing(run) as change:
         now, number = change.now, attempt or change.now.attempt
         if attempt is None:
@@ -212,7 +233,9 @@ def start_attempt(run: Run, attempt: int | None = None) -> RunWriter:
             if now.status != "queued":
                 raise SupersededAttempt(f"run {now.id} was stopped before attempt {attempt} began")
         change.fields |= {"process": this_process(), "owner": now.owner, "status": "running", "error": None}
-        change.fields |= {"turn": turn if now.turn is None else now.turn, "versions": _versions()}
+        if attempt is None and now.turn is not None:  # it takes no slot of the line's
+            turn = now.turn
+        change.fields |= {"turn": _turn(now, turn), "versions": _versions()}
         # Left behind by a process that was killed while it replaced a file.
         change.removes += [path.name for path in run.path.glob(".*.tmp*")]
     return RunWriter(run.path, number, change.fields["process"])
@@ -249,7 +272,7 @@ def rename_run(run: Run, name: str | None) -> Run:
 
     Args:
         run: not a reference run.
-        name: 1 to LONGEST_NAME printable characters on one line; None or "" takes the name away.
+        name: 1 to `run_checks.LONGEST_NAME` printable characters on one line; None or "" takes the name away.
 
     Raises:
         CvcoreError: the name breaks that rule, the run ships with the project, or it cannot be written.
@@ -257,16 +280,8 @@ def rename_run(run: Run, name: str | None) -> Run:
     with _changing(run, "rename") as change:
         if change.now.reference:
             raise CvcoreError(f"{run.id} is a reference run that ships with the project and is not renamed here")
-        change.fields["name"] = _checked_name(name)
+        change.fields["name"] = checked_name(name)
     return load_run(run.id, run.path.parent)
-
-
-def _checked_name(name: str | None) -> str | None:
-    text = (name or "").strip()
-    if len(text) > LONGEST_NAME or not text.isprintable():
-        raise CvcoreError(f"a name must have at most {LONGEST_NAME} printable characters on one line; received "
-                          f"{len(text)}: {text[:LONGEST_NAME]!r}")  # fmt: skip
-    return text or None
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,13 @@ from cvcore.attempt_writer import disk_errors_as_sentences, run_lock, run_locked
 from cvcore.errors import CvcoreError, RunNotFound
 from cvcore.files import replace_json
 from cvcore.processes import boot_id, seconds_since_boot
-from cvcore.run_directory import RUN_ID, Run, read_run, run_path
+from cvcore.run_directory import RUN_ID, SETTLES, Run, list_runs, read_run, run_path
 from cvcore.settings import runs_folder
 
 KEPT_DAYS = 7.0
 TRASH = ".trash"  # no reader of a runs folder looks into a hidden folder
 DELETED_FILE = "deleted.json"
+GONE_BEFORE = "Its training process was gone before it was deleted; resume it to go on."
 GONE = ".gone-"  # begins the name of a run that is being purged
 
 
@@ -60,13 +62,19 @@ def delete_run(run: Run, by: str | None = None) -> None:
             raise CvcoreError(f"the trash holds an earlier copy of {run.id} already; restore or purge that one first")
         there.parent.mkdir(exist_ok=True)
         note = run.path / DELETED_FILE
+        undecided = run.status == "interrupted" and run.info["status"] == "running"
         try:
+            if undecided:  # else a worker trains it once restored
+                gone = {"status": "interrupted", "error": GONE_BEFORE, "process": None, "owner": run.owner}
+                replace_json(run.path / "run.json", {**run.info, **gone})
             at = datetime.now(UTC).isoformat(timespec="seconds")
             replace_json(note, {"at": at, "by": by, "boot": boot_id(), "uptime": seconds_since_boot()})
             run.path.rename(there)
         except BaseException:
             with suppress(OSError):
                 note.unlink(missing_ok=True)
+                if undecided:
+                    replace_json(run.path / "run.json", run.info)
             raise
     purge(run.path.parent)
 
@@ -129,6 +137,29 @@ def purge(folder: Path | None = None, days: float = KEPT_DAYS) -> list[str]:
     return gone
 
 
+def served(folder: Path) -> dict[str | None, int]:
+    """Return the last turn of each owner among the deleted runs of a folder; read anew only when the trash changes."""
+    path = _trash(folder)
+    try:
+        found = path.stat()
+    except OSError:
+        return {}
+    stamp = (found.st_mtime_ns, found.st_ino)
+    known = _served.get(path)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    turns: dict[str | None, int] = {}
+    for run in list_runs(path):
+        if run.turn is not None:
+            turns[run.owner] = max(turns.get(run.owner, 0), run.turn)
+    if abs(time.time() - found.st_mtime) > SETTLES:
+        _served[path] = (stamp, turns)
+    return turns
+
+
+_served: dict[Path, tuple[tuple[int, int], dict[str | None, int]]] = {}
+
+
 def _trash(folder: Path) -> Path:
     return folder / TRASH
 
@@ -143,7 +174,7 @@ def _paths(folder: Path) -> list[Path]:
 def _note(path: Path) -> dict[str, Any]:
     try:
         note = json.loads((path / DELETED_FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return note if isinstance(note, dict) else {}
 
@@ -163,5 +194,6 @@ def _age(note: dict[str, Any]) -> timedelta:
         return timedelta(0)
     age = datetime.now(UTC) - deleted
     if note.get("boot") is not None and note["boot"] == boot_id() and isinstance(uptime, int | float) and now:
-        age = min(age, timedelta(seconds=now - uptime))
+        with suppress(ValueError, OverflowError):  # no number of seconds that can be
+            age = min(age, timedelta(seconds=now - uptime))
     return age

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvcore import trash
 from cvcore.errors import CvcoreError, LineFull
 from cvcore.locks import locked
+from cvcore.run_checks import LAST
 from cvcore.run_directory import Run, list_runs
 from cvcore.settings import runs_folder, waiting_limit
 
@@ -31,23 +33,27 @@ class Place:
 def in_order(runs: list[Run]) -> list[Run]:
     """Return the queued runs in the order in which they start.
 
-    First those that lost their process and go on by themselves. Then the owners one after the other, a run each, round
+    First those that have a slot already, of a worker that was killed before their processes began: these still come.
+    Then those that lost their process and go on by themselves. Then the owners one after the other, a run each, round
     after round: who was served longest ago first, and before those who was never served; among these who queued first.
     An owner's own runs start in the order in which they were queued. Runs without an owner count as one owner's.
 
     Args:
-        runs: all runs of a folder: those that are not queued say when their owner was last served.
+        runs: all runs of a folder: those that are not queued say when their owner was last served, as do the deleted
+            ones in its trash.
     """
     queued = sorted((run for run in runs if run.status == "queued"), key=_queued_at)
     waiting: dict[str | None, deque[Run]] = {}
     for run in queued:
-        if not run.requeues:
+        if not run.requeues and not is_placed(run):
             waiting.setdefault(run.owner, deque()).append(run)
-    served = dict.fromkeys(waiting, 0)
+    deleted = trash.served(runs[0].path.parent) if waiting else {}
+    served = {owner: deleted.get(owner, 0) for owner in waiting}
     for run in runs:
         if run.owner in served:
             served[run.owner] = max(served[run.owner], run.turn or 0)
-    line = [run for run in queued if run.requeues]
+    line = sorted((run for run in queued if is_placed(run)), key=lambda run: run.turn or 0)
+    line += [run for run in queued if run.requeues and not is_placed(run)]
     # One round: an owner served goes to the end, behind everybody who waits.
     owners = deque(sorted(waiting, key=lambda owner: (served[owner], _queued_at(waiting[owner][0]))))
     while owners:
@@ -56,6 +62,11 @@ def in_order(runs: list[Run]) -> list[Run]:
         if waiting[owner]:
             owners.append(owner)
     return line
+
+
+def is_placed(run: Run) -> bool:
+    """Say whether a worker has given a slot to the current attempt of a run."""
+    return run.info.get("placed") == run.attempt
 
 
 def places(runs: list[Run], slots: int) -> dict[str, Place]:
@@ -79,12 +90,14 @@ def places(runs: list[Run], slots: int) -> dict[str, Place]:
 
 def next_ticket(runs: list[Run]) -> int:
     """Return a place in the line behind that of every run; to be asked for while `submitting`."""
-    return max((run.ticket or 0 for run in runs), default=0) + 1
+    return min(LAST, max((run.ticket or 0 for run in runs), default=0) + 1)
 
 
 def next_turn(folder: Path | None = None) -> int:
     """Return the number of the next start in a runs folder; default `settings.runs_folder()`."""
-    return max((run.turn or 0 for run in list_runs(folder)), default=0) + 1
+    folder = folder or runs_folder()
+    turns = (*(run.turn or 0 for run in list_runs(folder)), *trash.served(folder).values())
+    return min(LAST, max(turns, default=0) + 1)
 
 
 @contextmanager
@@ -112,7 +125,12 @@ def submitting(folder: Path | None = None) -> Iterator[None]:
 
 
 def check_waiting(
-    runs: list[Run], owner: str | None, adding: int = 1, group: str | None = None, limit: int | None = None
+    runs: list[Run],
+    owner: str | None,
+    adding: int = 1,
+    group: str | None = None,
+    limit: int | None = None,
+    whose: str = "of yours",
 ) -> None:
     """Check that an owner may add to the line; to be asked while `submitting`.
 
@@ -122,6 +140,7 @@ def check_waiting(
         adding: how many launches.
         group: the id of the sweep that all of them belong to; a sweep counts as one launch, however many runs it has.
         limit: launches of one owner that may wait; default `settings.waiting_limit()`.
+        whose: how the sentence calls an owner's launches.
 
     Raises:
         LineFull: one sentence.
@@ -130,8 +149,8 @@ def check_waiting(
     waits = {(run.group or {}).get("id") or run.id for run in runs if run.status == "queued" and run.owner == owner}
     added = adding if group is None else len({group} - waits)
     if added and len(waits) + added > limit:
-        whose = "from the terminal" if owner is None else "of yours"
-        raise LineFull(f"at most {limit} launches {whose} may wait at a time, and {len(waits)} wait now; wait until "
+        words = "from the terminal" if owner is None else whose
+        raise LineFull(f"at most {limit} launches {words} may wait at a time, and {len(waits)} wait now; wait until "
                        "one has started, or stop one that waits")  # fmt: skip
 
 
@@ -147,15 +166,11 @@ def _seconds(run: Run, otherwise: float) -> float:
 def _left(run: Run) -> float:
     """Return the seconds that a running run still takes: as it measures them in this phase, as estimated beyond it."""
     now, estimated = run.progress() or {}, _seconds(run, float("inf"))
-    epoch, epochs, step, steps = (_number(now.get(name)) for name in ("epoch", "epochs", "step", "steps"))
+    epoch, epochs, step, steps = (now.get(name) or 0 for name in ("epoch", "epochs", "step", "steps"))
     measured, last = now.get("seconds_left"), run.recipe.get("epochs") or epochs
     if not epochs:
         return estimated
-    if isinstance(measured, int | float):
-        return measured + (estimated * last / epochs if epoch <= epochs - last else 0.0)
+    if measured is not None:
+        return float(measured) + (estimated * last / epochs if epoch <= epochs - last else 0.0)
     done = epoch - 1 + (step / steps if steps and now.get("phase") == "training" else 0.0)
     return estimated * max(0.0, 1 - done / epochs)
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -169,10 +169,19 @@ def test_turn_is_taken_once_and_larger_than_all_before(tmp_path):
     assert take_turn(load_run(first.id, tmp_path)).turn == 1
     start_attempt(second, attempt=1)
     assert load_run(second.id, tmp_path).turn == 2
-    again = requeue(load_run(second.id, tmp_path), by_watchdog=True)
-    assert take_turn(again).turn == 2
+    again = take_turn(requeue(load_run(second.id, tmp_path), by_watchdog=True))
+    assert again.turn == 2 and again.info["placed"] == again.attempt == 2
     with pytest.raises(SupersededAttempt):
         take_turn(second, attempt=1)
+
+
+def test_run_that_a_person_resumes_takes_a_new_turn_once(tmp_path):
+    first, second = take_turn(new(tmp_path)), take_turn(new(tmp_path))
+    give_up(first, 1, "stopped", "Somebody stopped it.")
+    again = take_turn(requeue(load_run(first.id, tmp_path)))
+    assert (first.turn, second.turn, again.turn) == (1, 2, 3) and take_turn(again).turn == 3
+    start_attempt(again, attempt=2)
+    assert load_run(first.id, tmp_path).turn == 3
 
 
 def test_run_given_up_has_its_sentence_and_can_be_resumed(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -59,6 +60,19 @@ def test_damaged_run_is_deleted_and_listed_in_the_trash_and_restored(tmp_path):
     assert [(one.id, one.run.status) for one in trashed(tmp_path)] == [(run_id, "damaged")]
     assert restore(run_id, tmp_path).status == "damaged"
     assert [run.status for run in list_runs(tmp_path)] == ["damaged"] and trashed(tmp_path) == []
+
+
+def test_last_turns_of_deleted_runs_are_told_an_owner(tmp_path):
+    assert trash.served(tmp_path) == {}
+    ids = [write_run(tmp_path, owner=owner, turn=turn) for owner, turn in (("a", 4), ("a", 2), (None, 3), ("b", None))]
+    for run_id in ids:
+        delete_run(load_run(run_id, tmp_path))
+    assert trash.served(tmp_path) == {"a": 4, None: 3}
+    settled = time.time() - 60  # a folder whose time is long past is not read again
+    os.utime(tmp_path / ".trash", (settled, settled))
+    assert trash.served(tmp_path) is trash.served(tmp_path)
+    restore(ids[0], tmp_path)
+    assert trash.served(tmp_path) == {"a": 2, None: 3}
 
 
 def test_last_deleted_is_listed_first(tmp_path):
@@ -132,7 +146,16 @@ def test_run_deleted_while_the_clock_was_behind_is_not_purged_when_it_is_put_rig
     assert purge(tmp_path) == [deleted]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"at": "yesterday"}', '{"at": 3}', '{"at": null}'])
+@pytest.mark.parametrize("uptime", ["NaN", "-1e300", "1e300", "-1e308", "Infinity"])
+def test_odd_count_of_seconds_in_a_note_leaves_the_clock(tmp_path, deleted, uptime):
+    if processes.boot_id() is None:
+        pytest.skip("this system does not name its boots")
+    odd = f'{{"at": "2020-01-01", "boot": "{processes.boot_id()}", "uptime": {uptime}}}'
+    note(tmp_path, deleted).write_text(odd)
+    assert purge(tmp_path) == [deleted]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "{}", "[]", '{"at": "yesterday"}', '{"at": 3}', '{"at": null}'])
 def test_run_of_which_nobody_knows_when_it_was_deleted_is_kept(tmp_path, deleted, text):
     note(tmp_path, deleted).write_text(text)
     assert purge(tmp_path, days=0.0001) == []

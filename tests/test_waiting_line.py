@@ -14,6 +14,7 @@ from cvcore import waiting_line
 from cvcore.errors import CvcoreError, LineFull
 from cvcore.locks import locked
 from cvcore.run_directory import Run, list_runs, load_run
+from cvcore.trash import delete_run
 from cvcore.waiting_line import Place, check_waiting, in_order, next_ticket, next_turn, places, submitting
 
 
@@ -78,6 +79,24 @@ def test_of_two_who_were_never_served_the_one_who_queued_first_comes_first():
 def test_runs_that_lost_their_process_come_first_in_the_order_of_their_tickets():
     runs = [run("new", "a", 1), run("second", "b", 3, requeues=1, turn=2), run("first", "c", 2, requeues=2, turn=1)]
     assert names(in_order(runs)) == ["first", "second", "new"]
+
+
+def test_run_that_has_a_slot_already_comes_before_all_others():
+    runs = [run("new", "a", 1, attempt=1), run("back", "b", 2, requeues=1, turn=1, attempt=2, placed=1),
+            run("second", "c", 3, turn=3, attempt=1, placed=1),
+            run("first", "d", 4, turn=2, attempt=3, placed=3)]  # fmt: skip
+    assert names(in_order(runs)) == ["first", "second", "back", "new"]
+
+
+def test_deleted_runs_say_when_their_owner_was_served(tmp_path):
+    for owner, turn in (("a", 1), ("b", 2)):
+        write_run(tmp_path, run_id=f"{owner}1", owner=owner, turn=turn)
+        write_run(tmp_path, run_id=f"{owner}2", owner=owner, ticket=5 - turn, status="queued")
+    write_run(tmp_path, run_id="c1", owner="c", ticket=9, status="queued")
+    assert names(in_order(list_runs(tmp_path))) == ["c1", "a2", "b2"]
+    delete_run(load_run("b1", tmp_path))
+    assert names(in_order(list_runs(tmp_path))) == ["c1", "a2", "b2"]
+    assert next_turn(tmp_path) == 3
 
 
 def test_runs_from_the_terminal_are_one_owners():
