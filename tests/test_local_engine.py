@@ -131,12 +131,16 @@ def test_each_child_sees_a_gpu_of_its_own(tmp_path, engines):
     runs = [queued(tmp_path) for _ in range(3)]
     engine.start(runs[0])
     engine.start(runs[1])
-    seen = [psutil.Process(engine._children[run.id].pid).environ()["CUDA_VISIBLE_DEVICES"] for run in runs[:2]]
-    assert seen == ["GPU-a", "GPU-b"]
+    assert [visible(engine, run) for run in runs[:2]] == ["GPU-a", "GPU-b"]
     engine.kill(runs[0])
     assert the_first(engine).run_id == runs[0].id
     engine.start(runs[2])
-    assert psutil.Process(engine._children[runs[2].id].pid).environ()["CUDA_VISIBLE_DEVICES"] == "GPU-a"
+    assert visible(engine, runs[2]) == "GPU-a"
+
+
+def visible(engine, run):
+    child = psutil.Process(engine._children[run.id].pid)
+    return wait_until(lambda: child.environ().get("CUDA_VISIBLE_DEVICES"))  # none for a moment while it begins
 
 
 def the_first(engine):
@@ -208,14 +212,40 @@ def test_kill_of_a_run_that_nobody_trains_does_nothing(tmp_path, engines):
 
 
 def test_kill_for_want_of_memory_is_told_by_the_kernels_count(tmp_path, engines, monkeypatch):
-    counts = iter([3, 4])
-    monkeypatch.setattr(memory_kills, "kills", lambda: next(counts))
+    counts = {"kills": 3}
+    monkeypatch.setattr(memory_kills, "kills", lambda: counts["kills"])
     engine, run = engines(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), queued(tmp_path, 1234)
     engine.start(run)
+    counts["kills"] += 1
     gone = the_end(engine)
     assert (
         not gone.again and "for want of memory: it had taken" in gone.reason and "1,234 MB were expected" in gone.reason
     )
+
+
+@pytest.mark.parametrize("dying", [0.2, 1000.0], ids=["of another process before", "of this one, which took its time"])
+def test_kill_without_a_reason_is_not_put_down_to_an_earlier_want_of_memory(tmp_path, engines, monkeypatch, dying):
+    counts = {"kills": 3}
+    monkeypatch.setattr(memory_kills, "kills", lambda: counts["kills"])
+    monkeypatch.setattr(local, "DYING", dying)
+    engine, run = engines(tmp_path), queued(tmp_path)
+    engine.start(run)
+    assert engine.ended() == []
+    counts["kills"] += 1
+    for _ in range(3):
+        time.sleep(0.3)
+        assert engine.ended() == []
+    engine.kill(run)
+    gone = the_end(engine)
+    assert gone.again == (dying < 1) and ("for want of memory" in gone.reason) == (dying > 1)
+
+
+def test_orphan_whose_number_is_kept_as_text_is_watched(tmp_path, engines):
+    run = queued(tmp_path)
+    start_attempt(run, attempt=1).update(process={**this_process(), "pid": str(os.getpid())})
+    engine = engines(tmp_path, gpus=("GPU-a",))
+    engine.adopt(load_run(run.id, tmp_path))
+    assert engine.busy() == {run.id} and engine.ended() == []
 
 
 def write(path, text):

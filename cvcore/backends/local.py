@@ -8,6 +8,7 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from cvcore.errors import CvcoreError
 from cvcore.memory import held, memory
 from cvcore.processes import on_this_computer, process_alive
 from cvcore.run_directory import Run, list_runs, load_run, request_stop, worker_alive
+
+DYING = 10.0  # seconds that a process which the kernel has killed may take to be gone
 
 
 class LocalBackend:
@@ -104,6 +107,7 @@ class LocalEngine:
         self.folder = folder
         self._gpus = _gpus() if gpus is None else gpus
         self._children: dict[str, _Child] = {}
+        self._kills: list[tuple[float, int]] = []  # the kernel's count, as read at these times
 
     def slots(self) -> int:
         """One a GPU, or one on the processor."""
@@ -140,11 +144,12 @@ class LocalEngine:
         process = run.process
         if process is None or not on_this_computer(process) or run.id in self._children:
             return
-        gpu = _visible_gpu(process["pid"])
+        gpu = _visible_gpu(int(process["pid"]))
         self._children[run.id] = _Child(run.id, run.attempt, gpu, _expected_mb(run), identity=process)
 
     def ended(self) -> list[Ended]:
         """Return the children that have ended, each with what the system tells about it."""
+        self._count_kills()
         gone = []
         for child in list(self._children.values()):
             if child.process is None:
@@ -174,11 +179,20 @@ class LocalEngine:
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
 
+    def _count_kills(self) -> None:
+        """Keep the kernel's counts of the last seconds, and the last one before: older kills were of others."""
+        now, kills = time.monotonic(), memory_kills.kills() if self._children else None
+        if kills is not None:
+            self._kills.append((now, kills))
+        while len(self._kills) > 1 and self._kills[1][0] < now - DYING:
+            del self._kills[0]
+
     def _why(self, child: _Child, code: int, peak_mb: float | None) -> Ended:
         reason, again = None, True
         if code == -signal.SIGKILL and child.kills_before is not None:
-            kills = memory_kills.kills()
-            if kills is not None and kills > child.kills_before:
+            kills, earlier = memory_kills.kills(), time.monotonic() - DYING
+            before = max([child.kills_before, *(count for at, count in self._kills if at < earlier)])
+            if kills is not None and kills > before:
                 reason, again = _out_of_memory(child, peak_mb), False
         if reason is None and code < 0:
             reason = f"Its training process was ended by {_signal_name(-code)}."
