@@ -7,27 +7,40 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from cvcore.errors import CvcoreError
 
 WAIT = 60.0  # seconds to wait for a lock that is kept for the time of a rename
+_wait = ContextVar("_wait", default=WAIT)
 
 
 @contextmanager
-def locked(path: Path, wait: float = WAIT) -> Iterator[None]:
+def waiting_at_most(seconds: float) -> Iterator[None]:
+    """Wait for no lock longer than this meanwhile, in this thread: for who has other things to do."""
+    before = _wait.set(seconds)
+    try:
+        yield
+    finally:
+        _wait.reset(before)
+
+
+@contextmanager
+def locked(path: Path, wait: float | None = None) -> Iterator[None]:
     """Keep a lock file locked; it is made when missing, its folder too, but no more.
 
     A file and not a folder: on NFS only a file opened for writing is locked for the other computers as well.
 
     Args:
         path: the lock file.
-        wait: seconds to wait for another process that keeps it.
+        wait: seconds to wait for another process that keeps it; default WAIT, or as `waiting_at_most` says.
 
     Raises:
         CvcoreError: another process kept it all that time.
         OSError: the file can be neither opened nor made.
     """
+    wait = _wait.get() if wait is None else wait
     descriptor = _open(path)
     try:
         until = time.monotonic() + wait

@@ -14,6 +14,8 @@ from cvcore.processes import on_this_computer, process_alive
 from cvcore.run_directory import HEARTBEAT_FILE, REQUEUES, SILENT_AFTER, STOP_FILE, Run, load_run
 from cvcore.run_writer import give_up, requeue
 
+LONGEST_ROUND = 5.0  # seconds of silence that one look adds at most
+
 
 def settle(folder: Path, ended: Ended) -> None:
     """Decide about a run whose training process is gone.
@@ -63,21 +65,23 @@ def _lives_here(run: Run) -> bool:
 
 
 class Pulse:
-    """Listens to the heartbeats of runs on other machines, by this process' own clock: theirs may be wrong."""
+    """Listens to the heartbeats of runs, by this process' own clock: that of another machine may be wrong.
+
+    Silence is what was listened to, again and again: time in which this process itself stood still is none.
+    """
 
     def __init__(self, silent_after: float = SILENT_AFTER) -> None:
         """Args: silent_after: seconds without a new beat after which a run is taken to be gone."""
         self.silent_after = silent_after
-        self._heard: dict[str, tuple[object, float]] = {}
+        self._heard: dict[str, tuple[object, float, float]] = {}  # beat, seconds of silence, when last listened to
 
     def silent(self, run: Run) -> bool:
         """Listen to a running run; say whether it has been silent for too long."""
         beat, now = (run.attempt, _beat(run)), time.monotonic()
-        last, since = self._heard.get(run.id, (None, now))
-        if beat != last:
-            since = now
-        self._heard[run.id] = (beat, since)
-        return now - since > self.silent_after
+        last, silence, listened = self._heard.get(run.id, (None, 0.0, now))
+        silence = silence + min(now - listened, LONGEST_ROUND) if beat == last else 0.0
+        self._heard[run.id] = (beat, silence, now)
+        return silence > self.silent_after
 
     def forget_all_but(self, ids: set[str]) -> None:
         """Forget runs that are not running any more."""
@@ -87,7 +91,7 @@ class Pulse:
 def _beat(run: Run) -> object:
     try:
         return json.loads((run.path / HEARTBEAT_FILE).read_text()).get("beat")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 

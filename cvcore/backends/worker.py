@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cvcore import settings, trash, waiting_line
@@ -21,13 +23,16 @@ from cvcore.backends import chosen, watchdog
 from cvcore.backends.interface import Ended, Engine
 from cvcore.backends.worker_process import is_gone, needed
 from cvcore.errors import CvcoreError
-from cvcore.locks import try_lock
+from cvcore.locks import try_lock, waiting_at_most
 from cvcore.processes import on_this_computer
 from cvcore.run_directory import STOP_FILE, Run, list_runs, worker_lock
-from cvcore.run_writer import RunWriter, take_turn
+from cvcore.run_writer import RunWriter, remove_unfinished, take_turn
 
 ROUND = 0.5  # seconds between two rounds
 ASIDE = 20.0  # seconds in which a run that cannot be written or started is left alone
+LOCKED = 2.0  # seconds in a row that the worker waits for a run that somebody else keeps locked
+HUNG_AFTER = 600.0  # seconds of silence after which a process of this machine is ended
+DEAF_AFTER = 120.0  # the same, for a run that was asked to stop
 
 
 def serve(folder: Path, engine: Engine | None = None, *, idle: float | None = None) -> bool:
@@ -65,7 +70,10 @@ class Worker:
         self._ended: list[Ended] = []  # processes about whose runs nothing could be written yet
         self._adopted: set[str] = set()
         self._asked: set[tuple[str, int]] = set()
+        self._said: dict[str, str] = {}  # run id -> the traceback last printed
+        self._ended_here: dict[tuple[str, int], str] = {}  # run id, attempt -> why this worker ended its process
         self._pulse = watchdog.Pulse()
+        self._hung, self._deaf = watchdog.Pulse(HUNG_AFTER), watchdog.Pulse(DEAF_AFTER)
 
     def work(self, idle: float) -> None:
         """Do a round every now and then until there has been nothing to do for `idle` seconds."""
@@ -79,8 +87,12 @@ class Worker:
 
     def round(self) -> bool:
         """Do what is to be done now; say whether there is anything to wait for."""
+        with waiting_at_most(LOCKED):
+            return self._round()
+
+    def _round(self) -> bool:
         with self._excused(""):
-            self._ended += self.engine.ended()
+            self._ended += [self._explained(gone) for gone in self.engine.ended()]
         runs = list_runs(self.folder)  # 8 ms with 1,000 of them
         self._adopt(runs)
         if self._settle(runs):
@@ -105,6 +117,7 @@ class Worker:
         self._ended += [Ended(run.id, run.attempt) for run in runs
                         if is_gone(run) and not is_elsewhere(run) and run.id not in busy | ended]  # fmt: skip
         self._listen(runs)
+        self._end_silent(runs)
         due = [gone for gone in self._ended if not self._is_aside(gone.run_id)]
         for gone in due:
             with self._excused(gone.run_id):
@@ -118,11 +131,34 @@ class Worker:
         elsewhere = [run for run in runs if is_elsewhere(run) and run.id not in known]
         self._pulse.forget_all_but({run.id for run in elsewhere})
         for run in elsewhere:
-            if self._pulse.silent(run) and not self.engine.vouches_for(run):
+            silent = False
+            with self._excused(run.id):
+                silent = self._pulse.silent(run) and not self.engine.vouches_for(run)
+            if silent:
                 with self._excused(run.id):
                     self.engine.kill(run)
                 sentence = f"Its training process has given no sign of life for {self._pulse.silent_after:.0f} seconds."
                 self._ended.append(Ended(run.id, run.attempt, sentence))
+
+    def _end_silent(self, runs: list[Run]) -> None:
+        """End the processes of this machine that hang; the engine tells when they are gone."""
+        here = [run for run in runs if run.backend == "local" and run.id in self.engine.busy()]
+        asked = [run for run in here if (run.path / STOP_FILE).exists()]
+        for pulse, heard in ((self._hung, here), (self._deaf, asked)):
+            pulse.forget_all_but({run.id for run in heard})
+            for run in heard:
+                with self._excused(run.id):
+                    if pulse.silent(run):
+                        self._ended_here[run.id, run.attempt] = (
+                            f"Its training process gave no sign of life for {pulse.silent_after:.0f} seconds and was "
+                            "ended."
+                        )
+                        self.engine.kill(run)
+
+    def _explained(self, gone: Ended) -> Ended:
+        """Say of a process that this worker has ended why it did so."""
+        reason = self._ended_here.pop((gone.run_id, gone.attempt), None)
+        return gone if reason is None else replace(gone, reason=reason, again=True)
 
     def _pass_stops_on(self, runs: list[Run]) -> None:
         asked = {(run.id, run.attempt): run for run in runs
@@ -139,26 +175,37 @@ class Worker:
         while len(self.engine.busy() | running) < self.engine.slots():
             line = [run for run in waiting_line.in_order(runs)
                     if run.id not in self.engine.busy() and not self._is_aside(run.id)]  # fmt: skip
-            if not line or not self.engine.room_for(line[0]):
+            if not line:
                 return
-            self._start(line[0])
+            with self._excused(line[0].id):
+                if not self.engine.room_for(line[0]):
+                    return
+                self._start(line[0])
             runs = list_runs(self.folder)  # whose turn is next goes by whose turn it has just been
 
     def _start(self, run: Run) -> None:
-        with self._excused(run.id):
-            if run.backend != self.engine.name:  # the settings have changed since it was launched
-                RunWriter(run.path, run.attempt).update(backend=self.engine.name)
-            self.engine.start(take_turn(run))
+        if run.backend != self.engine.name:  # the settings have changed since it was launched
+            RunWriter(run.path, run.attempt).update(backend=self.engine.name)
+        self.engine.start(take_turn(run))
 
     @contextmanager
     def _excused(self, run_id: str) -> Iterator[None]:
         """Let one run's trouble, such as a full disk, be that run's: it is left alone for a while, the others go on."""
         try:
             yield
-        except (CvcoreError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  (what one odd file leads to must not end the worker, nor the next)
             if not self._is_aside(run_id):  # once a while
-                print(f"{run_id or self.engine.name}: {error}", file=sys.stderr, flush=True)
+                self._say(run_id, error)
             self._aside[run_id] = time.monotonic() + ASIDE
+
+    def _say(self, run_id: str, error: Exception) -> None:
+        text = f"{run_id or self.engine.name}: {error}"
+        if not isinstance(error, CvcoreError | OSError):
+            text = f"{run_id or self.engine.name}: {''.join(traceback.format_exception(error))}"
+            if self._said.get(run_id) == text:  # the log would grow for as long as the file is odd
+                return
+            self._said[run_id] = text
+        print(text, file=sys.stderr, flush=True)
 
     def _is_aside(self, run_id: str) -> bool:
         return time.monotonic() < self._aside.get(run_id, 0.0)
@@ -181,9 +228,11 @@ def is_elsewhere(run: Run) -> bool:
 
 def _purge(folder: Path) -> None:
     try:
-        trash.purge(folder)
-    except (CvcoreError, OSError) as error:
-        print(f"the trash could not be emptied: {error}", file=sys.stderr, flush=True)
+        remove_unfinished(folder)
+        with waiting_at_most(LOCKED):
+            trash.purge(folder)
+    except Exception:  # noqa: BLE001  (nothing that lies in the trash may keep the runs from being trained)
+        print(f"the trash could not be emptied: {traceback.format_exc()}", file=sys.stderr, flush=True)
 
 
 @contextmanager
