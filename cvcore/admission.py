@@ -67,12 +67,9 @@ def check(
         TooLarge: it does not fit; the sentence has the numbers, and a smaller recipe that fits where there is one.
     """
     found = estimate(recipe, counts, runs, kind=kind, continues=continues)
-    if room.megabytes is None or found.memory_mb <= room.megabytes:
+    if _fits(found.memory_mb, room):
         return found
-    where = f" ({room.words})" if room.words else ""
-    told = (
-        f"this run would need about {found.memory_mb:,.0f} MB of memory and {room.megabytes:,.0f} MB can be had{where}"
-    )
+    told = _told(found.memory_mb, room)
     # Where runs have shown that this recipe takes more than was reckoned, its smaller kin takes more in proportion.
     more = max(1.0, found.memory_mb / estimate(recipe, counts, kind=kind, continues=continues).memory_mb)
     for changes in _smaller(recipe):
@@ -81,10 +78,30 @@ def check(
         except InvalidRecipe:
             continue
         needed = more * estimate(smaller, counts, runs, kind=kind, continues=continues).memory_mb
-        if needed <= room.megabytes:
+        if _fits(needed, room):
             words = " and ".join(f"{name} {value:g}" for name, value in changes.items())
             raise TooLarge(f"{told}; choose {words}, with which it would need about {needed:,.0f} MB")
     raise TooLarge(f"{told}; no smaller batch, picture or base of this recipe fits: free memory, or train elsewhere")
+
+
+def check_again(run: Run, room: Room) -> None:
+    """Check that a run fits that was estimated when it was launched; one without an estimate is admitted.
+
+    Raises:
+        TooLarge: it does not fit; the sentence has the numbers.
+    """
+    needed = (run.estimate or {}).get("memory_mb")
+    if needed is not None and not _fits(needed, room):
+        raise TooLarge(f"{_told(needed, room)}; free memory and resume it then, or launch a smaller one")
+
+
+def _fits(megabytes: float, room: Room) -> bool:
+    return room.megabytes is None or megabytes <= room.megabytes
+
+
+def _told(megabytes: float, room: Room) -> str:
+    where = f" ({room.words})" if room.words else ""
+    return f"this run would need about {megabytes:,.0f} MB of memory and {room.megabytes:,.0f} MB can be had{where}"
 
 
 def _smaller(recipe: Recipe) -> Iterator[dict[str, Any]]:

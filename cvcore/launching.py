@@ -4,7 +4,9 @@ wait. The checks and the writing are one step, so that two browsers cannot pass 
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +19,9 @@ from cvcore.estimate import Estimate
 from cvcore.identical import identical_run
 from cvcore.new_run import check_continues, check_fits, new_run
 from cvcore.recipe import Recipe
+from cvcore.run_checks import LAST, LONGEST_NAME, checked_name
 from cvcore.run_directory import Run, list_runs, load_run
+from cvcore.run_writer import BEING_MADE
 
 MOST_OF_A_STUDENT = 12  # runs of one sweep
 MOST_OF_A_TEACHER = 60
@@ -107,14 +111,15 @@ def launch_sweep(
         seeds: different ones, see `seeds_from`.
         train_pictures: different training-set sizes, see `sizes_of`; None for all pictures.
         anyway: train again what is there already.
-        title: what to call the group, 1 to 80 characters; default the recipe and what it is repeated over.
+        title: what to call the group, 1 to 80 printable characters; default the recipe and what it is repeated over.
         most: runs that it may have.
 
     Raises:
         AlreadyThere: every one of its runs is there.
-        TooLarge, LineFull, CvcoreError: as for `launch`; then none of its runs is queued.
+        TooLarge, LineFull, CvcoreError: as for `launch`, or the title is none; then none of its runs is queued.
     """
     folder = runs or settings.runs_folder()
+    title = checked_name(title, "a title") or sweep_title(recipe, seeds, train_pictures)
     wanted = variants(recipe, dataset, seeds, train_pictures, most)
     for variant in dict(wanted):
         check_fits(variant, dataset)
@@ -129,20 +134,25 @@ def launch_sweep(
         if len(there) == len(wanted):
             raise AlreadyThere(f"all {len(there)} runs of this sweep are there already", there[0].id, there[0].status)
         group_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-sweep-{secrets.token_hex(2)}"
-        group = {"id": group_id,
-                 "title": title or sweep_title(recipe, seeds, train_pictures), "seeds": list(seeds),
-                 "train_pictures": list(train_pictures), "there": [run.id for run in there]}  # fmt: skip
+        group = {"id": group_id, "title": title, "seeds": list(seeds), "train_pictures": list(train_pictures),
+                 "there": [run.id for run in there]}  # fmt: skip
         new = [pair for pair, twin in zip(wanted, twins, strict=True) if twin is None]
         expected = {variant: estimated(variant, dataset, known, capacity, from_run) for variant in dict(new)}
         _check_waiting(known, owner, group_id)
         ticket = waiting_line.next_ticket(known)
-        launched = tuple(
-            new_run(variant, dataset, seed, runs=folder, from_run=from_run, owner=owner, backend=backend,
-                    ticket=ticket + place, estimate=asdict(expected[variant]), group=group)
-            for place, (variant, seed) in enumerate(new)
-        )  # fmt: skip
+        launched: list[Run] = []
+        try:
+            for place, (variant, seed) in enumerate(new):
+                launched.append(
+                    new_run(variant, dataset, seed, runs=folder, from_run=from_run, owner=owner, backend=backend,
+                            ticket=min(LAST, ticket + place), estimate=asdict(expected[variant]), group=group)
+                )  # fmt: skip
+        except BaseException:
+            for run in launched:
+                _take_back(run)
+            raise
     backends.submit(launched[0])
-    return Sweep(group, launched, there)
+    return Sweep(group, tuple(launched), there)
 
 
 def estimated(
@@ -158,10 +168,7 @@ def estimated(
     Raises:
         TooLarge: it needs more memory than there is.
     """
-    if backends.chosen().name == "local":
-        room = admission.room_here(known)
-    else:
-        room = admission.Room(capacity.memory_mb, "what a run can have in the cluster")
+    room = backends.room(known, capacity)
     return admission.check(recipe, dataset.counts, room, known, kind=capacity.kind, continues=from_run is not None)
 
 
@@ -209,11 +216,12 @@ def sizes_of(dataset: Dataset, least: int = 2) -> list[int]:
 
 
 def sweep_title(recipe: Recipe, seeds: Sequence[int], train_pictures: Sequence[int | None]) -> str:
-    """Name a sweep by its recipe and what it is repeated over, within 80 characters."""
+    """Name a sweep by its recipe and what it is repeated over, as one may be named."""
     parts = [f"{len(seeds)} seeds"] if len(seeds) > 1 else []
     parts += [f"{len(train_pictures)} training-set sizes"] if len(train_pictures) > 1 else []
     over = f" over {' and '.join(parts)}" if parts else ""
-    return f"{(recipe.title or recipe.id)[: 80 - len(over)]}{over}"
+    called = "".join(letter if letter.isprintable() else " " for letter in recipe.title or recipe.id)
+    return f"{called[: LONGEST_NAME - len(over)]}{over}"
 
 
 def group_runs(group_id: str, runs: Iterable[Run]) -> tuple[dict[str, Any] | None, list[Run]]:
@@ -233,6 +241,14 @@ def group_runs(group_id: str, runs: Iterable[Run]) -> tuple[dict[str, Any] | Non
     group = own[0].group or {}
     before = [by_id[name] for name in group.get("there") or [] if name in by_id]
     return group, sorted([*own, *before], key=lambda run: (run.ticket or 0, run.id))
+
+
+def _take_back(run: Run) -> None:
+    """Remove a run that was queued a moment ago; a process that trains it already finds it gone, and ends."""
+    hidden = run.path.with_name(f"{BEING_MADE}{run.id}")
+    with suppress(OSError):
+        run.path.rename(hidden)
+        shutil.rmtree(hidden)
 
 
 def _there(run: Run) -> str:

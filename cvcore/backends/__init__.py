@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cvcore import settings, waiting_line
 from cvcore.backends import worker_process
 from cvcore.backends.interface import Backend, Capacity, Status
 from cvcore.errors import CvcoreError
-from cvcore.run_directory import Run, list_runs, load_run
+from cvcore.run_directory import RESUMABLE, Run, list_runs, load_run
 from cvcore.run_writer import requeue
 
-__all__ = ["Backend", "Capacity", "Status", "capacity", "chosen", "look_after", "resume", "status", "stop", "submit"]
+if TYPE_CHECKING:
+    from cvcore.admission import Room
+
+__all__ = [
+    "Backend", "Capacity", "Status", "capacity", "chosen", "look_after", "resume", "room", "status", "stop", "submit",
+]  # fmt: skip
 
 
 def chosen() -> Backend:
@@ -49,6 +56,20 @@ def capacity(folder: Path | None = None) -> Capacity:
     return chosen().capacity(folder)
 
 
+def room(runs: Sequence[Run], capacity: Capacity) -> Room:
+    """Say what memory one run can have.
+
+    Args:
+        runs: of the folder.
+        capacity: of the backend.
+    """
+    from cvcore import admission  # which the worker has no need of
+
+    if chosen().name == "local":
+        return admission.room_here(runs)
+    return admission.Room(capacity.memory_mb, "what a run can have in the cluster")
+
+
 def look_after(folder: Path | None = None) -> str | None:
     """Start a worker if runs need one and none lives; cheap enough for every two seconds.
 
@@ -71,11 +92,23 @@ def look_after(folder: Path | None = None) -> str | None:
 def resume(run_id: str, runs: Path | None = None) -> None:
     """Queue a stopped, failed or interrupted run again; it goes on after its last finished epoch.
 
+    It waits as a launch of its owner, whoever resumes it.
+
     Raises:
+        LineFull: its owner has as many launches waiting as one may have.
+        TooLarge: it needs more memory than there is.
         CvcoreError: there is no such run, or it is queued, running or done.
     """
-    run = load_run(run_id, runs or settings.runs_folder())
-    with waiting_line.submitting(run.path.parent):
-        ticket = waiting_line.next_ticket(list_runs(run.path.parent))
-        queued = requeue(run, ticket=ticket, backend=chosen().name)
+    from cvcore import admission
+
+    folder = runs or settings.runs_folder()
+    load_run(run_id, folder)
+    backend, there = chosen().name, capacity(folder)
+    with waiting_line.submitting(folder):
+        run, known = load_run(run_id, folder), list_runs(folder)
+        if run.status in RESUMABLE:  # else `requeue` says what it is
+            group = (run.group or {}).get("id")
+            waiting_line.check_waiting(known, run.owner, group=group, whose="of this run's owner")
+            admission.check_again(run, room(known, there))
+        queued = requeue(run, ticket=waiting_line.next_ticket(known), backend=backend)
     submit(queued)

@@ -54,7 +54,8 @@ def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if 0 <= value <= 1 else f"{value:.1f}"
-    return "-" if value is None else str(value)
+    text = "-" if value is None else str(value)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from cvcore.cli.command_line import as_json, changed_recipe, main, parse_setting
 from cvcore.errors import CvcoreError
 from cvcore.run_directory import Run, list_runs, load_run
 
+DIGITS = 12  # of a number on the command line
+
 
 @main.command()
 @click.argument("recipe")
@@ -64,8 +66,8 @@ def launch(
 def _numbers(option: str, text: str, none: str | None = None) -> list[Any]:
     """Read whole numbers between commas; the word `none` stands for None."""
     words = [word.strip() for word in text.split(",")]
-    if not all(word == none or word.isdecimal() for word in words):
-        raise CvcoreError(f"{option} takes whole numbers with commas between them; received {text!r}")
+    if not all(word == none or (word.isdecimal() and len(word) <= DIGITS) for word in words):
+        raise CvcoreError(f"{option} takes whole numbers with commas between them; received {text[:80]!r}")
     return [None if word == none else int(word) for word in words]
 
 
