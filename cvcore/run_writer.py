@@ -198,14 +198,13 @@ def take_turn(run: Run, attempt: int | None = None) -> Run:
     turn = next_turn(run.path.parent)
     with _changing(run) as change:
         _check_still(change.now, number)
-        change.fields |= {"turn": _turn(change.now, turn), "placed": number}
+        change.fields |= {"turn": _turn(change.now) or turn, "placed": number}
     return load_run(run.id, run.path.parent)
 
 
-def _turn(now: Run, next_one: int) -> int:
-    """Return the turn of a queued run that starts."""
-    keeps = now.turn is not None and (is_placed(now) or now.requeues)
-    return now.turn if keeps and now.turn is not None else next_one
+def _turn(run: Run, by_itself: bool = False) -> int | None:
+    """Return the turn that a run keeps when it starts, None for one that has none yet or that somebody queued again."""
+    return run.turn if by_itself or is_placed(run) or run.requeues else None
 
 
 def start_attempt(run: Run, attempt: int | None = None) -> RunWriter:
@@ -220,7 +219,8 @@ def start_attempt(run: Run, attempt: int | None = None) -> RunWriter:
         SupersededAttempt: the attempt asked for is over, or another process has taken it.
         CvcoreError: another living process is running it, it is done, or it cannot be written.
     """
-    turn = next_turn(run.path.parent)
+    by_itself = attempt is None  # it takes no slot of the line's
+    turn = _turn(run, by_itself) or next_turn(run.path.parent)
     with _changing(run) as change:
         now, number = change.now, attempt or change.now.attempt
         if attempt is None:
@@ -233,9 +233,7 @@ def start_attempt(run: Run, attempt: int | None = None) -> RunWriter:
             if now.status != "queued":
                 raise SupersededAttempt(f"run {now.id} was stopped before attempt {attempt} began")
         change.fields |= {"process": this_process(), "owner": now.owner, "status": "running", "error": None}
-        if attempt is None and now.turn is not None:  # it takes no slot of the line's
-            turn = now.turn
-        change.fields |= {"turn": _turn(now, turn), "versions": _versions()}
+        change.fields |= {"turn": _turn(now, by_itself) or turn, "versions": _versions()}
         # Left behind by a process that was killed while it replaced a file.
         change.removes += [path.name for path in run.path.glob(".*.tmp*")]
     return RunWriter(run.path, number, change.fields["process"])
