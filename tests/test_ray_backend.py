@@ -1,6 +1,7 @@
 """The Ray backend without a cluster: what it says of one, and what becomes of runs while it does not answer."""
 
 import ast
+import contextlib
 import http.server
 import json
 import re
@@ -212,11 +213,91 @@ def test_ray_that_is_not_installed_is_a_sentence_and_the_run_stays_queued(runs, 
     monkeypatch.setattr(ray_backend, "check_installed", ray_jobs.check_installed)
     monkeypatch.setattr(ray_jobs, "find_spec", lambda name: None)
     monkeypatch.setattr(ray_backend, "look", lambda address, timeout=1: TWO)
-    for ask in (lambda: RayBackend().submit(run), lambda: RayEngine(runs)):
-        with pytest.raises(CvcoreError, match="Ray is not installed here; run `pip install -r requirements-ray"):
-            ask()
+    RayBackend().submit(run)  # it is queued already: only the status tells
+    with pytest.raises(CvcoreError, match="Ray is not installed here; run `pip install -r requirements-ray"):
+        RayEngine(runs)
     assert "Ray is not installed here" in RayBackend().status(runs).problem
     assert load_run(run.id, runs).status == "queued"
+
+
+def test_launch_does_not_fail_for_a_worker_that_cannot_start_once_its_run_is_queued(runs, monkeypatch):
+    run = queued(runs)
+    asked = []
+
+    def cannot(folder):
+        asked.append(folder)
+        raise CvcoreError("The worker process ended with exit code 1")
+
+    monkeypatch.setattr("cvcore.backends.worker_process.ensure", cannot)
+    backends.submit(run)
+    assert asked == [runs] and load_run(run.id, runs).status == "queued"
+
+
+class speaks_http_2:
+    """An address where something answers that is no HTTP/1, as Ray's own port does."""
+
+    def __enter__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.answer, daemon=True).start()
+        return f"127.0.0.1:{self.socket.getsockname()[1]}"
+
+    def answer(self):
+        while True:
+            try:
+                taken, _ = self.socket.accept()
+                with taken:
+                    taken.recv(1000)
+                    taken.sendall(b"\x00\x00\x18\x04\x00\x00\x00\x00\x00\x00\x04\x00\x3f\xff\xff\n")
+            except OSError:
+                return
+
+    def __exit__(self, *error):
+        self.socket.close()
+
+
+ODD = (
+    "http://head:port",
+    "://x",
+    "http://[x",
+    "http://a b:1",
+    "ray://head:10001",
+    "head\x01:1",
+    "file:///etc",
+    "\udcff:1",
+)
+
+
+@pytest.mark.parametrize("address", [speaks_http_2, *ODD])
+def test_address_that_is_no_dashboard_is_told_every_time_and_ends_no_worker(address, runs, monkeypatch):
+    run = queued(runs)
+    with address() if callable(address) else contextlib.nullcontext(address) as there:
+        monkeypatch.setenv("CVCORE_RAY_ADDRESS", there)
+        assert backends.capacity(runs).free == 0
+        for _ in range(2):
+            assert "CVCORE_RAY_ADDRESS must be the address of a Ray dashboard" in backends.status(runs).problem
+        served = worker.Worker(runs, RayEngine(runs))
+        assert served.round() and served.engine.slots() == 0
+    assert load_run(run.id, runs).status == "queued"
+
+
+def test_whatever_asking_a_cluster_leads_to_ends_neither_page_nor_worker(runs, monkeypatch):
+    def breaks(address, timeout=1.0):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ray_backend, "look", breaks)
+    for _ in range(2):
+        assert "could not be asked (ZeroDivisionError)" in backends.status(runs).problem
+    engine = RayEngine(runs)
+    engine._look()
+    assert engine.slots() == 0 and "ZeroDivisionError" in engine.problems["cluster"]
+
+
+@pytest.mark.parametrize("amount", ["Infinity", "NaN", "-Infinity", "1e999"])
+def test_cluster_whose_amounts_are_none_is_a_sentence(amount):
+    nodes = json.dumps(NODES[1]).replace('"CPU": 8.0', f'"CPU": {amount}')
+    answers = {"version": VERSION, "nodes": (200, nodes)}
+    with Dashboard(**answers) as dashboard, pytest.raises(Unreachable, match="does not tell its nodes"):
+        look(dashboard.address)
 
 
 def test_cluster_without_room_for_one_run_says_what_a_run_takes(runs, monkeypatch):

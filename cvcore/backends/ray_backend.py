@@ -46,11 +46,11 @@ class RayBackend:
     def submit(self, run: Run) -> None:
         """See that a worker serves the run's folder: it hands the run to the cluster when its turn has come.
 
-        Raises:
-            CvcoreError: Ray is not installed, or no worker could be started; the run stays queued.
+        Where Ray is not installed or none can be started the run stays queued, and `status` says why.
         """
-        check_installed()
-        worker_process.ensure(run.path.parent)
+        with suppress(CvcoreError):
+            check_installed()
+            worker_process.ensure(run.path.parent)
 
     def stop(self, run: Run) -> None:
         """Ask a queued or running run to stop; the worker passes that on.
@@ -168,10 +168,13 @@ class RayEngine:
         try:
             self.cluster = look(self.address)
             self.problems.pop("cluster", None)
-        except CvcoreError as error:
-            self.problems["cluster"] = f"{error}."
+        except Exception as error:  # noqa: BLE001  (the thread that looks goes on, and so does the worker)
+            self.problems["cluster"] = _told(error)
         problems = list(self.problems.values())
-        self._board.write(self.cluster, problems[-1] if problems else None)
+        try:
+            self._board.write(self.cluster, problems[-1] if problems else None)
+        except Exception:
+            logging.getLogger(__name__).exception("writing what is known of the cluster")
 
 
 def _look_on(known: weakref.ref[RayEngine]) -> None:
@@ -331,6 +334,14 @@ class _Job(threading.Thread):
             RunWriter(now.path, now.attempt).log(f"{text}\n{output}".strip())
 
 
+def _told(error: Exception) -> str:
+    """Say why a cluster could not be asked."""
+    if isinstance(error, CvcoreError):
+        return f"{error}."
+    logging.getLogger(__name__).error("asking the Ray cluster", exc_info=error)
+    return f"The Ray cluster could not be asked ({type(error).__name__}); the details are in the log."
+
+
 def _known(folder: Path) -> tuple[Cluster | None, str | None]:
     """Return what is known of the cluster within a second: what the worker noted, else what it says itself."""
     address = settings.ray_address() or ""
@@ -341,8 +352,8 @@ def _known(folder: Path) -> tuple[Cluster | None, str | None]:
     if time.monotonic() - at > Board.FRESH / 2 and _one_at_a_time.acquire(blocking=False):
         try:
             found, said = look(address, timeout=0.5), None
-        except CvcoreError as error:
-            said = f"{error}."
+        except Exception as error:  # noqa: BLE001  (a page says it, whatever it is)
+            said = _told(error)
         finally:
             _asked_at[address] = (time.monotonic(), found, said)
             _one_at_a_time.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from cvcore import settings
 from cvcore.errors import CvcoreError
 from cvcore.files import replace_json
 
+NO_DASHBOARD = "CVCORE_RAY_ADDRESS must be the address of a Ray dashboard, such as http://head:8265; what"
 OLDEST = (2, 9)  # of Ray on the cluster: jobs that reserve memory
 LARGEST_ANSWER = 5 * 10**6  # bytes
 
@@ -95,6 +97,8 @@ def look(address: str, timeout: float = 3.0) -> Cluster:
         Unreachable: nobody answers there, or not as Ray does, or too old a Ray.
     """
     base = (address if "://" in address else f"http://{address}").rstrip("/")
+    if not base.startswith(("http://", "https://")):
+        raise Unreachable(f"{NO_DASHBOARD} is there is none")
     version = str(_asked(f"{base}/api/version", timeout).get("ray_version"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) < 2 or numbers < OLDEST:
@@ -106,8 +110,7 @@ def look(address: str, timeout: float = 3.0) -> Cluster:
         living = [row["resources_total"] for row in rows if row["state"] == "ALIVE"]
         return Cluster(tuple(_node(resources) for resources in living))
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise Unreachable("CVCORE_RAY_ADDRESS must be the address of a Ray dashboard, such as http://head:8265; what "
-                          "answers there does not tell its nodes") from None  # fmt: skip
+        raise Unreachable(f"{NO_DASHBOARD} answers there does not tell its nodes") from None
 
 
 class Board:
@@ -118,7 +121,7 @@ class Board:
 
     def __init__(self, folder: Path, address: str) -> None:
         self.path = folder / ".ray.json"
-        self._of = hashlib.sha256(address.encode()).hexdigest()[:16]
+        self._of = hashlib.sha256(os.fsencode(address)).hexdigest()[:16]
 
     def write(self, cluster: Cluster | None, problem: str | None) -> None:
         """Write what is known; a folder without room is left alone."""
@@ -142,27 +145,27 @@ class Board:
 
 def _asked(url: str, timeout: float) -> dict[str, Any]:
     token = os.environ.get("RAY_AUTH_TOKEN")
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             found = json.loads(answer.read(LARGEST_ANSWER))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise Unreachable("The Ray cluster asks for a token; set RAY_AUTH_TOKEN and RAY_AUTH_MODE=token as on its "
                               "nodes") from None  # fmt: skip
-        raise Unreachable(f"CVCORE_RAY_ADDRESS must be the address of a Ray dashboard, such as http://head:8265; what "
-                          f"answers there says {error.code}") from None  # fmt: skip
-    except OSError as error:
+        raise Unreachable(f"{NO_DASHBOARD} answers there says {error.code}") from None
+    except (OSError, http.client.IncompleteRead) as error:
         reason = getattr(error, "reason", error)
         raise Unreachable(f"The Ray cluster does not answer ({str(reason)[:120]}); runs stay where they are until it "
                           "does") from None  # fmt: skip
-    except ValueError:
-        raise Unreachable("CVCORE_RAY_ADDRESS must be the address of a Ray dashboard, such as http://head:8265; what "
-                          "is there is none") from None  # fmt: skip
+    except (ValueError, RecursionError, http.client.HTTPException):  # no HTTP address, no HTTP, no JSON
+        raise Unreachable(f"{NO_DASHBOARD} is there is none") from None
     return found if isinstance(found, dict) else {}
 
 
 def _node(resources: dict[str, Any]) -> Node:
     names = [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
-    return Node(float(resources.get("CPU", 0)), float(resources.get("GPU", 0)),
-                float(resources.get("memory", 0)) / 1e6, names[0] if names else None)  # fmt: skip
+    cpus, gpus, memory = (float(resources.get(name, 0)) for name in ("CPU", "GPU", "memory"))
+    if not (math.isfinite(cpus) and math.isfinite(gpus) and math.isfinite(memory)):
+        raise ValueError("no amounts")
+    return Node(cpus, gpus, memory / 1e6, names[0] if names else None)
