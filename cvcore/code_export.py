@@ -20,6 +20,7 @@ from cvcore.datasets.downloads import DOWNLOADS
 from cvcore.datasets.pictures import SUFFIXES
 from cvcore.datasets.splits import HELD_OUT, VALIDATION_OF_TRAIN
 from cvcore.datasets.subset import training_rows
+from cvcore.errors import CvcoreError
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.strategies import Phase, phases
 
@@ -41,8 +42,30 @@ def standalone_script(info: dict[str, Any]) -> str:
 
     Raises:
         InvalidRecipe: the recipe in `info` breaks a rule.
+        CvcoreError: `info` lacks the seed, the classes or the counts that a run trained here has.
     """
+    _check(info)
     return _Script(info).text()
+
+
+def _check(info: dict[str, Any]) -> None:
+    """Check what a script takes from a run.json besides the recipe, which somebody may have edited."""
+    dataset = info["dataset"]
+    names, counts, split_seed = dataset.get("class_names"), dataset.get("counts"), dataset.get("split_seed", 0)
+    odd = {
+        "seed": not _is_whole(info.get("seed")),
+        "class_names": not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names),
+        "counts": not isinstance(counts, dict) or "train" not in counts,
+        "split_seed": not _is_whole(split_seed),
+        "from_run": not isinstance(info.get("from_run"), str | None),
+    }
+    if missing := [name for name, is_odd in odd.items() if is_odd]:
+        raise CvcoreError(f"only a run whose run.json says what it was trained with can be repeated; its "
+                          f"{', '.join(missing)} cannot be read: restore the file, or export another run")  # fmt: skip
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class _Script:

@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from handmade_runs import write_run
 
 from cvcore import run_directory, trash, waiting_line
 from cvcore.backends.worker_process import needed
+from cvcore.cli import main
 from cvcore.errors import CvcoreError
 from cvcore.processes import this_process
 from cvcore.run_checks import LAST, LONGEST_NAME, checked_name
@@ -156,3 +158,21 @@ def test_a_run_deleted_before_anybody_noticed_that_its_process_is_gone_waits_for
     assert (back.status, back.comes_back, back.owner) == ("interrupted", False, "a" * 16)
     assert not needed([back]) and "resume it" in back.error
     assert (back.path / "run.json").is_file() and not (back.path / trash.DELETED_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", None), *(("dataset.class_names", value) for value in (None, True, 5, 1e308, [], [1], "ab")),
+     ("dataset.counts", {}), ("dataset.split_seed", "x"), ("from_run", {"id": "x"}), ("dataset", {})],
+)  # fmt: skip
+def test_code_of_a_run_with_odd_words_is_a_sentence(tmp_path, name, value):
+    run_id = write_run(tmp_path)
+    path = tmp_path / run_id / "run.json"
+    info = json.loads(path.read_text())
+    outer, _, inner = name.partition(".")
+    info[outer] = {**info[outer], inner: value} if inner else value
+    path.write_text(json.dumps(info))
+    done = CliRunner().invoke(main, ["export-code", run_id, "--runs", str(tmp_path)])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    assert "only a run whose run.json says what it was trained with can be repeated; its" in done.output
+    assert inner in done.output
