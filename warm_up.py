@@ -13,9 +13,7 @@ def warm_up() -> None:
     takes tens of milliseconds instead of hundreds, in which no page is drawn.
     """
     try:
-        import compare_panels
-        import dataset_panels  # noqa: F401
-        import run_panel  # noqa: F401
+        from panels import compare_panels, dataset_panels, run_panel  # noqa: F401
         from saved_runs import saved_runs
 
         compare_panels.warm_up(saved_runs())

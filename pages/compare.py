@@ -1,7 +1,7 @@
 import streamlit as st
 
-import compare_panels
 import shell
+from panels import compare_panels
 from saved_runs import saved_runs
 
 shell.navigation()

@@ -1,9 +1,9 @@
 import streamlit as st
 
-import dataset_panels
 import shell
 from cvcore.datasets import known_datasets, report
-from dataset_panels import bound
+from panels import dataset_panels
+from panels.dataset_panels import bound
 from shell import plain
 
 shell.navigation()

@@ -1,20 +1,22 @@
 import streamlit as st
 
-import dataset_panels
-import group_panel
-import launch_panel
 import people
-import queue_panel
-import recipe_card
-import recipe_settings
-import run_actions
-import run_panel
 import shell
 from cvcore import choices
 from cvcore.comparison import STRATEGY_TITLES
 from cvcore.datasets import known_datasets
 from cvcore.errors import InvalidRecipe
 from cvcore.new_run import check_fits
+from panels import (
+    dataset_panels,
+    group_panel,
+    launch_panel,
+    queue_panel,
+    recipe_card,
+    recipe_settings,
+    run_actions,
+    run_panel,
+)
 
 shell.navigation()
 

@@ -305,8 +305,8 @@ def test_the_command_refuses_one_title_for_two_files_and_unknown_strategies(comm
 def panel():
     import streamlit as st
 
-    import import_panel
     import shell
+    from panels import import_panel
 
     shell.navigation()  # its links lead to other pages
     st.session_state.setdefault("compare_runs", ["earlier-run"])

@@ -9,8 +9,8 @@ from handmade_runs import write_reference_runs, write_run
 from pages_drawn import draw, sound, words
 from photograph_runs import photographs, write_photograph_run
 
-import compare_panels
 import shell
+from panels import compare_panels
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from handmade_pictures import SPLIT_COUNTS, digits_npz, encoded, gradient, write
 from streamlit.testing.v1 import AppTest
 
 import cvcore.datasets.downloads as downloads
-import dataset_panels
 import shell
 from cvcore.datasets import doodles, open_dataset
 from cvcore.errors import DatasetError
+from panels import dataset_panels
 
 PAGE = str(Path(__file__).resolve().parent.parent / "pages" / "dataset.py")
 

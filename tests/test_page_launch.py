@@ -7,13 +7,13 @@ from handmade_runs import write_run
 from pages_drawn import as_shown, sound, words
 from two_students import ANNA, BEN, TEACHER, Classroom, buttons, code
 
-import group_panel
 import shell
 from cvcore import admission, backends, trash
 from cvcore.backends import Capacity, Status
 from cvcore.estimate import estimate
 from cvcore.published import get_recipe
 from cvcore.run_directory import STOP_FILE, list_runs, load_run
+from panels import group_panel
 
 pytestmark = pytest.mark.usefixtures("drawings")
 PICTURES = {"train": 400, "validation": 200, "test": 1000}

@@ -7,8 +7,8 @@ from handmade_runs import write_run
 from pages_drawn import living, sound, words
 from two_students import ANNA, BEN, TEACHER, Classroom, code
 
-import queue_panel
 from cvcore.backends import Capacity, Status
+from panels import queue_panel
 
 pytestmark = pytest.mark.usefixtures("drawings")
 

@@ -7,11 +7,11 @@ from handmade_runs import write_damaged_run, write_reference_runs, write_run
 from pages_drawn import living, sound, words
 from two_students import ANNA, BEN, TEACHER, Classroom, buttons, code
 
-import run_actions
 import shell
 from cvcore import trash
 from cvcore.errors import NotAllowed, RunNotFound
 from cvcore.run_directory import STOP_FILE, load_run
+from panels import run_actions
 
 pytestmark = pytest.mark.usefixtures("drawings")
 REFUSED = "only its owner or a teacher may {} a run"

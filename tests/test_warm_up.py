@@ -6,8 +6,8 @@ import sys
 
 from handmade_runs import write_damaged_run, write_reference_runs
 
-import compare_panels
 from cvcore.settings import PROJECT
+from panels import compare_panels
 from warm_up import warm_up
 
 LOADED = """
@@ -25,7 +25,7 @@ def test_the_server_starts_with_what_its_pages_draw_with_and_without_keras(runs)
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=PROJECT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     loaded = set(done.stdout.split())
-    assert {"pandas", "plotly.graph_objs", "compare_panels", "run_panel"} <= loaded
+    assert {"pandas", "plotly.graph_objs", "panels.compare_panels", "panels.run_panel"} <= loaded
     assert not loaded & {"tensorflow", "keras", "jax", "torch"}
 
 

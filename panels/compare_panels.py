@@ -11,12 +11,12 @@ import pandas as pd
 import streamlit as st
 from plotly.graph_objs import Figure
 
-import import_panel
 from cvcore import accuracy_chart, comparison, reproduction
 from cvcore.charts import CONFIG
 from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.run_directory import Run
+from panels import import_panel
 from saved_runs import SavedRuns
 from shell import empty_state, plain
 

@@ -9,7 +9,6 @@ from typing import Any
 import streamlit as st
 
 import people
-import queue_panel
 import saved_runs
 import shell
 from cvcore import choices, launching, settings
@@ -18,6 +17,7 @@ from cvcore.errors import AlreadyThere, CvcoreError
 from cvcore.estimate import Estimate, estimate
 from cvcore.recipe import Recipe
 from cvcore.run_directory import Run
+from panels import queue_panel
 
 ANSWER = "train_answer"  # in the session's state: what the last press of the button came to
 

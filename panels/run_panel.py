@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 import people
-import queue_panel
-import run_actions
 import shell
 from cvcore import comparison, run_directory, settings
 from cvcore.comparison import number
 from cvcore.errors import RunDamaged
 from cvcore.recipe import other_test_pixels
 from cvcore.run_directory import Run
-from run_actions import ACTIVE
+from panels import queue_panel, run_actions
+from panels.run_actions import ACTIVE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,14 +7,13 @@ from typing import Any
 import streamlit as st
 
 import people
-import queue_panel
-import run_actions
 import shell
 from cvcore import comparison, permissions, sweep_chart, trash
 from cvcore.charts import CONFIG
 from cvcore.errors import CvcoreError
 from cvcore.launching import group_runs
 from cvcore.run_directory import Run
+from panels import queue_panel, run_actions
 
 SAID = "group_panel_said"  # in the session's state: what the last act on the whole group came to, shown once
 REFRESH = 2.0  # seconds
