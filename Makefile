@@ -29,9 +29,10 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: requirements.txt requirements-ray.txt requirements-dev.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt \
-		|| echo "Ray does not install here: its tests are skipped."
+	@# Both in one step: moto and s3fs must agree on one botocore.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -r requirements-ray.txt \
+		|| { echo "Ray does not install here: its tests are skipped."; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; }
 	@touch $(VENV)/.installed $@
 
 # tensorflow-cpu and tensorflow[and-cuda] own the same files, hence an environment of its own.
