@@ -145,7 +145,7 @@ def policy_from_text(text: str | None) -> AugmentationPolicy | None:
         return None
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise InvalidRecipe(f"an augmentation policy must be a JSON object; received {text[:60]!r}")
