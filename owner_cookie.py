@@ -33,7 +33,10 @@ class OwnerCookie:
         async def send_with_cookie(message: "Message") -> None:
             if message["type"] == "http.response.start" and message["status"] < 400:
                 cookie = new_cookie(secure=_is_https(scope)).encode()
-                message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
+                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"cache-control"]
+                # A cache between here and there would hand the same name to every browser.
+                alone = [(b"cache-control", b"private, no-store"), (b"set-cookie", cookie)]
+                message = {**message, "headers": [*kept, *alone]}
             await send(message)
 
         await self.app(scope, receive, send_with_cookie)

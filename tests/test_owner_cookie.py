@@ -12,12 +12,13 @@ TOKEN = "0123456789abcdef" * 2
 PAGE = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-def answered(headers=PAGE, status=200, **scope):
-    """Ask the middleware for something and return the cookies that its answer sets."""
+def asked_for(headers=PAGE, status=200, **scope):
+    """Ask the middleware for something and return the headers of its answer."""
     sent = []
 
     async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/html")]})
+        kept = [(b"content-type", b"text/html"), (b"Cache-Control", b"public, max-age=60")]
+        await send({"type": "http.response.start", "status": status, "headers": kept})
         await send({"type": "http.response.body", "body": b"page"})
 
     async def send(message):
@@ -27,12 +28,26 @@ def answered(headers=PAGE, status=200, **scope):
     asked = {"type": "http", "method": "GET", "path": "/train", "scheme": "http", "headers": encoded, **scope}
     asyncio.run(OwnerCookie(app)(asked, None, send))
     assert sent[-1]["body"] == b"page" and (b"content-type", b"text/html") in sent[0]["headers"]
-    return [value.decode() for name, value in sent[0]["headers"] if name == b"set-cookie"]
+    return [(name.decode().lower(), value.decode()) for name, value in sent[0]["headers"]]
+
+
+def answered(headers=PAGE, **scope):
+    """Ask the middleware for something and return the cookies that its answer sets."""
+    return [value for name, value in asked_for(headers, **scope) if name == "set-cookie"]
 
 
 def test_a_browser_without_a_name_is_given_one_for_a_year():
     (cookie,) = answered()
     assert re.fullmatch(r"fourways_owner=[0-9a-f]{32}; Max-Age=31536000; Path=/; HttpOnly; SameSite=Lax", cookie)
+
+
+def test_no_cache_keeps_an_answer_that_names_a_browser_and_others_stay_as_they_are():
+    def caching(**asked):
+        return [value for name, value in asked_for(**asked) if name == "cache-control"]
+
+    assert caching() == ["private, no-store"]
+    assert caching(headers={**PAGE, "cookie": f"fourways_owner={TOKEN}"}) == ["public, max-age=60"]
+    assert caching(headers={"accept": "*/*"}) == ["public, max-age=60"]
 
 
 def test_no_two_browsers_are_given_the_same_name():
