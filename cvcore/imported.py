@@ -28,6 +28,7 @@ NOT_KNOWN = "not known"
 MAX_TITLE = 120
 MAX_DATASET = 60
 MAX_RUNS = 200  # imported ones in a runs folder: any visitor may add them, and every page lists them
+MAX_OF_AN_OWNER = 20  # of these, so that one visitor does not use them up
 
 
 def import_history(
@@ -38,6 +39,7 @@ def import_history(
     title: str | None = None,
     dataset: str | None = None,
     owner: str | None = None,
+    teacher: bool = False,
     folder: Path | None = None,
 ) -> Run:
     """Make a run of one saved history.
@@ -49,7 +51,8 @@ def import_history(
         title: a few words for people, at most MAX_TITLE characters; default the file's name without its ending.
         dataset: what it was trained on, in a few words, at most MAX_DATASET characters; default not known. It is not
             matched with the datasets that are here: nothing shows that the pictures and splits were the same.
-        owner: whose run it is; None from a terminal.
+        owner: whose run it is, who may have MAX_OF_AN_OWNER imported ones; None from a terminal.
+        teacher: True for the owner whom that limit does not bind.
         folder: where run directories are; default `settings.runs_folder()`.
 
     Returns:
@@ -57,7 +60,7 @@ def import_history(
 
     Raises:
         InvalidHistory: the file breaks a rule, or is imported already; nothing is then written.
-        CvcoreError: a word breaks a rule, the folder has MAX_RUNS imported runs, or the run cannot be written.
+        CvcoreError: a word breaks a rule, the folder or the owner has too many imported runs, or the run cannot be written.
     """
     if strategy is not None and strategy not in STRATEGIES:
         raise CvcoreError(f"strategy must be one of {list(STRATEGIES)} or left out; received {_clean(strategy)!r}")
@@ -80,6 +83,9 @@ def import_history(
     if len(imported) >= MAX_RUNS:
         raise CvcoreError(f"a runs folder may hold at most {MAX_RUNS} imported runs; delete those that are no longer "
                           "needed, then import again")  # fmt: skip
+    if owner and not teacher and sum(run.owner == owner for run in imported) >= MAX_OF_AN_OWNER:
+        raise CvcoreError(f"one browser may keep at most {MAX_OF_AN_OWNER} imported runs; delete those that are no "
+                          "longer needed, then import again")  # fmt: skip
     return _write(folder, history, origin, strategy or NOT_KNOWN, words["title"][0], words["dataset"][0], owner)
 
 

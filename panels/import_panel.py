@@ -50,7 +50,7 @@ def draw() -> None:
         st.session_state["import_result"] = result = _import(files, words)
         st.session_state["import_uploads"] = number + 1  # an uploader of another key is empty
         if result["runs"]:
-            shown = st.query_params.get_all("runs") or st.session_state.get("compare_runs", [])
+            shown = st.query_params.get_all("runs") or st.session_state.get("compare_runs_picked", [])
             st.query_params["runs"] = [*shown, *(run["id"] for run in result["runs"])]
             shell.forget_runs()
         st.rerun()
@@ -60,11 +60,12 @@ def draw() -> None:
 def _import(files: list[Any], words: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Import each file by itself; a refused one does not keep the others out."""
     result: dict[str, list[dict[str, Any]]] = {"runs": [], "refused": []}
+    who = people.person()
     for place, file in enumerate(files):
         try:
             if place >= MAX_FILES:
                 raise CvcoreError(f"at most {MAX_FILES} files are imported at once; add the rest after these")
-            run = import_history(file.getvalue(), file.name, owner=people.owner(), **words)
+            run = import_history(file.getvalue(), file.name, owner=who.owner, teacher=who.teacher, **words)
             result["runs"].append({"id": run.id, "file": file.name, "ignored": run.info["origin"]["ignored"]})
         except CvcoreError as error:
             result["refused"].append({"file": file.name, "error": str(error)})

@@ -116,6 +116,25 @@ def test_a_runs_folder_holds_so_many_imported_runs_and_no_more(tmp_path, monkeyp
     assert add(tmp_path, "loss alone").imported
 
 
+def test_one_visitor_cannot_use_up_all_imports_of_a_runs_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("cvcore.imported.MAX_OF_AN_OWNER", 2)
+    loss = iter(range(100))
+
+    def one(owner, **words):
+        return import_history(data({"loss": [next(loss)]}), "x.json", owner=owner, folder=tmp_path, **words)
+
+    first, _ = one("a" * 16), one("a" * 16)
+    with pytest.raises(CvcoreError, match="one browser may keep at most 2 imported runs; delete"):
+        one("a" * 16)
+    assert one("b" * 16).owner == "b" * 16
+    assert one("a" * 16, teacher=True).owner == "a" * 16
+    assert len([one(None) for _ in range(3)]) == 3  # from a terminal
+    delete_run(first)
+    with pytest.raises(CvcoreError, match="at most 2"):  # the teacher's count, too
+        one("a" * 16)
+    assert len(list_runs(tmp_path)) == 6
+
+
 def test_a_refused_file_leaves_nothing(tmp_path):
     with pytest.raises(InvalidHistory):
         import_history(b"{}", "x.json", folder=tmp_path / "runs")
@@ -309,7 +328,7 @@ def panel():
     from panels import import_panel
 
     shell.navigation()  # its links lead to other pages
-    st.session_state.setdefault("compare_runs", ["earlier-run"])
+    st.session_state.setdefault("compare_runs_picked", ["earlier-run"])
     import_panel.draw()
 
 
