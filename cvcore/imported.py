@@ -60,7 +60,7 @@ def import_history(
 
     Raises:
         InvalidHistory: the file breaks a rule, or is imported already; nothing is then written.
-        CvcoreError: a word breaks a rule, the folder or the owner has too many imported runs, or the run cannot be written.
+        CvcoreError: a word breaks a rule, folder or owner has too many imported runs, or the run cannot be written.
     """
     if strategy is not None and strategy not in STRATEGIES:
         raise CvcoreError(f"strategy must be one of {list(STRATEGIES)} or left out; received {_clean(strategy)!r}")
