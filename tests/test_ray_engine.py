@@ -2,6 +2,8 @@
 
 import json
 import time
+import traceback
+from types import SimpleNamespace
 
 import pytest
 from fake_ray import OUTPUT, TWO, Jobs, StoreThatIsAway, details, point_at_ray, queued, wait_until
@@ -158,6 +160,41 @@ def test_refusal_is_final_only_where_the_fault_is_ours(code, error, runs, monkey
     with pytest.raises(error, match="odd") as caught:
         jobs.submit("r-1", queued(runs), TWO)
     assert isinstance(caught.value, Unreachable) == (error is Unreachable)
+
+
+@pytest.mark.parametrize("address", ["http://me:hush%2Dhush@head:8265", "http://me:hush%2Dhush@head:8265/"])
+def test_nothing_of_a_cluster_s_address_is_in_what_is_said_of_it(address, runs, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "the-token")
+    jobs = RayJobs(address, runs)
+    words = [f"Failed to connect to Ray at address: {address}", "me:hush%2Dhush is wrong", "hush-hush is wrong",
+             f"no {address.rstrip('/')}/api/jobs/x", "Invalid URL 'http://me:hush%2Dhush@elsewhere/'",
+             "no such token: the-token"]  # fmt: skip
+    said = []
+
+    class Client:
+        def get_job_info(self, id):
+            raise self.kind(words[-1])
+
+    jobs._client = Client()
+    while words:
+        for Client.kind in (ConnectionError, RuntimeError):
+            with pytest.raises(Unreachable) as caught:
+                jobs.details("r-1")
+            assert "…" in str(caught.value)
+            said += traceback.format_exception(caught.value)  # what a log would have
+        words.pop()
+    assert not any(secret in line for secret in ("hush", "the-token", "head:8265") for line in said)
+
+
+def test_password_in_the_address_of_the_store_reaches_no_job(runs, monkeypatch):
+    monkeypatch.setenv("CVCORE_STORE", "ftp://me:hush-hush@files/x")
+    jobs, asked = RayJobs("http://head:8265", runs), []
+    jobs._client = SimpleNamespace(submit_job=lambda **words: asked.append(words))
+    with pytest.raises(CvcoreError, match="CVCORE_STORE_OPTIONS") as caught:
+        jobs.submit("r-1", queued(runs), TWO)
+    assert "hush" not in str(caught.value) and not asked
+    with pytest.raises(CvcoreError, match="CVCORE_STORE_OPTIONS"):
+        RayEngine(runs)
 
 
 def test_secrets_of_the_store_travel_in_a_file_and_in_no_environment(runs, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from tiny_lessons import tiny_scratch, write_lesson
 
 from cvcore import settings
 from cvcore.backends import working_copy
-from cvcore.backends.store import DamagedInStore, Store, StoreTrouble, attempt_folder, open_store
+from cvcore.backends.store import DamagedInStore, Store, StoreTrouble, attempt_folder, entry, open_store
 from cvcore.backends.store_inputs import fetch_pictures, send_pictures
 from cvcore.backends.store_runs import RunsThroughStore
 from cvcore.datasets import open_dataset
@@ -92,6 +93,9 @@ HOSTILE_INDEXES = [
     {"history.csv": {"object": "../../../other"}},
     {"history.csv": {"bytes": -1}},
     {"history.csv": {"bytes": 10**15}},
+    {"history.csv": {"bytes": 10**8}},
+    {"stuff/model.keras": {"bytes": 10**8}},
+    {"log.txt": {"bytes": 51 * 10**6}},
     {"history.csv": {"sha256": "0" * 63}},
     [],
 ]
@@ -115,6 +119,48 @@ def test_hostile_index_is_taken_over_in_no_part(files, store, runs):
         through.fetch(run, over=True)
     assert sorted(path.name for path in run.path.iterdir()) == before
     assert load_run(run.id, runs).info == run.info
+
+
+@only_folder
+@pytest.mark.parametrize("name", ["state.npz", "model.keras", "checkpoint-head.keras", "predictions.csv",
+                                  "tensorboard/head/events.v2"])  # fmt: skip
+def test_what_a_run_may_have_large_may_be_announced_so(name, store):
+    store.write_index("x", {name: {"bytes": 10**8, "sha256": "0" * 64, "object": name}})
+    assert store.index("x")
+
+
+def announce(store, run, name, data, **about):
+    """Put a file of a run into the store, and an index that says so or something else."""
+    store.write(f"{attempt_folder(run.id, 1)}/{name}", data)
+    store.write_index(attempt_folder(run.id, 1), {name: {**entry(data, name), **about}})
+
+
+def test_file_of_another_size_than_announced_is_not_even_fetched(store, runs, monkeypatch):
+    run = queued(runs)
+    announce(store, run, "model.keras", b"x" * 1000, bytes=10)
+    fetched = []
+    monkeypatch.setattr(store, "get", lambda *what: fetched.append(what))
+    assert not RunsThroughStore(store).fetch(run)
+    assert not fetched and not (run.path / "model.keras").exists()
+
+
+def test_what_does_not_fit_stays_in_the_store_until_it_does(store, runs, monkeypatch):
+    run = queued(runs)
+    announce(store, run, "model.keras", b"x" * 1000)
+    with monkeypatch.context() as full:
+        full.setattr("cvcore.backends.store.shutil.disk_usage", lambda path: SimpleNamespace(free=999))
+        with pytest.raises(StoreTrouble, match="do not fit"):
+            RunsThroughStore(store).fetch(run)
+        assert [path.name for path in run.path.iterdir() if path.name.startswith((".from", "model"))] == []
+    assert RunsThroughStore(store).fetch(run) and (run.path / "model.keras").stat().st_size == 1000
+
+
+@pytest.mark.parametrize("url", ["ftp://me:hush@files/x", "https://me:hush@files/x", "s3://hush@bucket/x",
+                                 "simplecache::ftp://me:hush@files/x"])  # fmt: skip
+def test_url_with_a_password_in_it_is_refused_without_it(url):
+    with pytest.raises(CvcoreError, match="belong into CVCORE_STORE_OPTIONS") as caught:
+        Store(url)
+    assert "hush" not in str(caught.value)
 
 
 @only_folder

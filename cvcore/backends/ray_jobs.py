@@ -17,10 +17,12 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from cvcore import settings
 from cvcore.backends.job import NOT_WRITTEN
 from cvcore.backends.ray_cluster import Cluster, Unreachable
+from cvcore.backends.store import check_url
 from cvcore.errors import CvcoreError
 from cvcore.run_directory import Run
 
@@ -110,15 +112,16 @@ class RayJobs:
                 self._client = self._client or _new_client(self.address)
             return request(self._client)
         except RuntimeError as error:  # what its client makes of any answer but success
-            raise _Refused(str(error)) from error
-        except Exception as error:
-            said = _last_line(str(error)) if str(error) else type(error).__name__
+            raise _Refused(without_address(str(error), self.address)) from None
+        except Exception as error:  # noqa: BLE001  (its cause would show the address in logs)
+            said = _last_line(without_address(str(error), self.address)) if str(error) else type(error).__name__
             raise Unreachable(f"The Ray cluster does not answer ({said}); runs stay where they are until it "
-                              "does") from error  # fmt: skip
+                              "does") from None  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
         names = ("KERAS_BACKEND", "CVCORE_DATA", "CVCORE_WEIGHTS")
         if url := settings.store_url():
+            check_url(url)
             url = url if "://" in url else str(Path(url).resolve())
             there = {"CVCORE_STORE": url, "CVCORE_STORE_OPTIONS": "@store-options.json"}
             return there | {name: os.environ[name] for name in names[:1] if name in os.environ}
@@ -148,6 +151,24 @@ class _Refused(CvcoreError):
         super().__init__(_last_line(answer))
         code = re.search(r"status code (\d{3})", answer)
         self.fault_is_ours = code is not None and code[1].startswith("4")
+
+
+def without_address(text: str, address: str) -> str:
+    """Return what Ray said without what visitors need not know: the address, a password in it or in another, the token.
+
+    Args:
+        text: what it said.
+        address: of the cluster, perhaps http://user:password@head:8265.
+    """
+    bare = address.rstrip("/")
+    place = bare.partition("://")[2] or bare
+    user = place.rpartition("@")[0]
+    password = user.partition(":")[2]
+    secrets = (bare, place, place.rpartition("@")[2], user, unquote(user), password, unquote(password),
+               os.environ.get("RAY_AUTH_TOKEN", ""))  # fmt: skip
+    for secret in sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True):
+        text = text.replace(secret, "…")
+    return re.sub(r"://[^\s/@]+@", "://…@", text)
 
 
 def kind_of(details: Any) -> str | None:

@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import json
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +36,8 @@ HALF_FETCHED = ".from-store."  # what the names of files begin with while they a
 MOST_INDEX_BYTES = 10**6
 MOST_FILES = 500
 MOST_FILE_BYTES = 20 * 10**9
+MOST_OTHER_BYTES = 50 * 10**6  # of a file that no run has large
+_LARGE = re.compile(r"state\.npz|model\.keras|checkpoint-[^/]+\.keras|predictions\.csv|tensorboard/.+")
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}"
 _NAME = re.compile(rf"{_PART}(/{_PART}){{0,5}}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -71,6 +74,7 @@ class Store:
         Raises:
             CvcoreError: as for `open_store`.
         """
+        check_url(url)
         self._secrets = sorted(_strings(options or {}), key=len, reverse=True)
         try:
             fsspec = importlib.import_module("fsspec")
@@ -181,8 +185,17 @@ class Store:
 
         Returns:
             False where it is another by now, or not there: a newer one is being written, or it is damaged.
+
+        Raises:
+            StoreTrouble: one sentence; there may be no room for it here.
         """
+        full = self._full(path)
         try:
+            if self.tried("read", lambda: self.files.info(full)["size"]) != bytes:
+                return False
+            if bytes > (free := shutil.disk_usage(local.parent).free):
+                raise StoreTrouble(f"{bytes / 1e6:.0f} MB from the store do not fit where {path.rpartition('/')[2]} "
+                                   f"belongs, with {free / 1e6:.0f} MB free; free some space")  # fmt: skip
             self.get(path, local)
         except FileNotFoundError:
             return False
@@ -227,6 +240,17 @@ class Store:
 
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"
+
+
+def check_url(url: str) -> None:
+    """Check that a store's URL can be shown and logged: Ray does both with a job's environment.
+
+    Raises:
+        CvcoreError: it has a user or a password in it; the sentence does not repeat them.
+    """
+    if re.search(r"://[^/]*@", url):
+        raise CvcoreError("CVCORE_STORE must be a URL without user and password, which belong into "
+                          "CVCORE_STORE_OPTIONS")  # fmt: skip
 
 
 def attempt_folder(run_id: str, attempt: int) -> str:
@@ -278,7 +302,7 @@ def _sound(item: tuple[object, object]) -> bool:
         and _NAME.fullmatch(about["object"]) is not None
         and name != STOP
         and type(about.get("bytes")) is int
-        and 0 <= about["bytes"] <= MOST_FILE_BYTES
+        and 0 <= about["bytes"] <= (MOST_FILE_BYTES if _LARGE.fullmatch(name) else MOST_OTHER_BYTES)
         and isinstance(about.get("sha256"), str)
         and _SHA256.fullmatch(about["sha256"]) is not None
     )
