@@ -13,8 +13,9 @@ from tools.chromium import find
 CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    # Not for the session: Playwright's event loop runs as long, and no test of the process may begin one of its own.
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=find(), args=CHROMIUM.split())
         yield chromium
