@@ -62,6 +62,8 @@ def interval_named(sizes: Sequence[Size]) -> str:
     seeds = sorted({size.summary.n for size in sizes if size.summary.low is not None})
     if seeds:
         over = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        if any(size.summary.low is None for size in sizes):
+            return "mean; 95% t interval from 3 seeds on"
         return f"mean and 95% t interval over {over} seeds"
     return "each run with its own 95% Wilson interval" if sizes else ""
 
@@ -111,7 +113,7 @@ def accuracy_by_size(runs: Sequence[Run]) -> dict[str, Any]:
             "xaxis": {"title": {"text": "training pictures (number, logarithmic)"}, "type": "log", "tickvals": ticks,
                       "ticktext": [f"{tick:,}" for tick in ticks],
                       "range": [log10(ticks[0]) - room, log10(ticks[-1]) + room] if ticks else [0, 3]},
-            "yaxis": {"title": {"text": f"share of {split} pictures right"}, "tickformat": ".0%",
+            "yaxis": {"title": {"text": f"share of {split} pictures right"}, "tickformat": ".1~%",
                       **({} if sizes else {"range": [0, 1]})},
             "height": 380, "margin": {"t": 72, "r": 24, "b": 56, "l": 56},
         },

@@ -94,9 +94,11 @@ def _table(runs: Sequence[Run]) -> None:
         row = {"Training pictures": f"{size:,}", **{f"Seed {seed}": cells.get((size, seed), "–") for seed in seeds}}
         if len(seeds) > 1:
             summary = means.get(size)
-            mean = "–" if summary is None else f"**{summary.mean:.1%}**"
-            if summary is not None and summary.high is not None:
-                mean += f" ± {100 * (summary.high - summary.mean):.1f}"
+            mean = "–"
+            if summary is not None:
+                mean = f"{summary.mean:.1%} (of {summary.n})"
+                if summary.high is not None:
+                    mean = f"**{summary.mean:.1%}** ± {100 * (summary.high - summary.mean):.1f}"
             row["Mean ± 95% t interval" if len(seeds) > 2 else "Mean"] = mean
         rows.append(row)
     st.table(rows, border="horizontal", hide_index=True)

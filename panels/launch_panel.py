@@ -20,6 +20,9 @@ from cvcore.run_directory import Run
 from panels import queue_panel
 
 ANSWER = "train_answer"  # in the session's state: what the last press of the button came to
+PRESSED = "train_pressed"  # in the session's state: a button was pressed and has launched nothing yet
+NOT_NOW = "Nothing was launched: what is said above has to be put right first."
+CHANGED = "Nothing was launched: the settings changed as the button was pressed. Press it once more."
 
 log = logging.getLogger("fourways")
 
@@ -126,16 +129,40 @@ def _largest_batch(recipe: Recipe) -> int:
 
 
 def button(wanted: Request | None) -> None:
-    """Draw the button, and beside it what pressing it came to; None where there is something to put right first."""
+    """Draw the button and launch when it is pressed, what this draw of the page says; None where that cannot be.
+
+    The browser sends an edit and the press that follows it one after the other, so the page as it was drawn when the
+    button was pressed may be older than the edit.
+    """
     several = wanted is not None and wanted.count > 1
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
+        pressed = st.button(
             f"Launch {wanted.count} runs" if several and wanted else "Launch", type="primary",
-            icon=":material/play_arrow:", disabled=wanted is None, key="train_launch", on_click=_launch, args=(wanted,),
+            icon=":material/play_arrow:", disabled=wanted is None, key="train_launch", on_click=_remember,
         )  # fmt: skip
+        if wanted is None:
+            if st.session_state.pop(PRESSED, False):
+                st.markdown(f":orange[:material/info: {NOT_NOW}]", width="content")
+            return
+        if pressed:
+            _launch(wanted)
         answer: dict[str, Any] = st.session_state.get(ANSWER, {})
-        if wanted is not None and answer.get("key") == wanted.key:
+        if "open" in answer:
+            st.query_params.from_dict({**_kept(), **answer["open"]})
+            del answer["open"]
+        if answer.get("kind") and answer["key"] == wanted.key:
             _answer(answer, wanted)
+        if st.session_state.pop(PRESSED, False):  # neither button of this draw took it
+            st.markdown(f":orange[:material/info: {CHANGED}]", width="content")
+
+
+def _kept() -> dict[str, list[str]]:
+    """Return the page's address but for the run and the group that it shows."""
+    return {name: st.query_params.get_all(name) for name in st.query_params if name not in ("run", "group")}
+
+
+def _remember() -> None:
+    st.session_state[PRESSED] = True
 
 
 def _answer(answer: dict[str, Any], wanted: Request) -> None:
@@ -145,7 +172,7 @@ def _answer(answer: dict[str, Any], wanted: Request) -> None:
     if answer["kind"] == "launched":
         words = f"Launched {answer['count']} runs" if answer["count"] > 1 else "Launched"
         if answer["there"]:
-            words += f", {answer['there']} of the group were there already"
+            words += f", {answer['there']} of the group {'was' if answer['there'] == 1 else 'were'} there already"
         place = f": {queue_panel.waits(run.id)}" if run is not None and run.status == "queued" else ""
         st.markdown(f":green[:material/check: {words}]{shell.plain(place)}", width="content")
         return
@@ -158,10 +185,10 @@ def _answer(answer: dict[str, Any], wanted: Request) -> None:
         st.page_link(
             shell.page_path("train"), label="Open it", icon=":material/open_in_browser:", query_params=_address(run)
         )
-        st.button(
-            "Train them anyway" if wanted.count > 1 else "Train it anyway", key="train_anyway",
-            on_click=_launch, args=(wanted, True),
-        )  # fmt: skip
+        words = "Train them anyway" if wanted.count > 1 else "Train it anyway"
+        if st.button(words, key="train_anyway", on_click=_remember):
+            _launch(wanted, anyway=True)
+            st.rerun()  # this draw has said what was answered before
 
 
 def _address(run: Run) -> dict[str, str]:
@@ -175,11 +202,16 @@ def _sentence(text: str) -> str:
 
 
 def _launch(wanted: Request, anyway: bool = False) -> None:
-    """Launch before the page is drawn, so that the line and the run's panel show it at once."""
+    """Launch before the line and the run's panel are drawn, so that they show it at once."""
+    owner, most = people.owner(), most_runs()
+    st.session_state.pop(PRESSED, None)  # first of all: nothing that follows may launch it twice
     answer: dict[str, Any] = {"key": wanted.key}
+    # Another click of the same visitor ends this draw at its next call of Streamlit, so there is none from here on.
+    st.session_state[ANSWER] = answer
     try:
-        launched, there = _launched(wanted, anyway)
-        answer |= {"kind": "launched", "run": launched[0].id, "count": len(launched), "there": there}
+        launched, there = _launched(wanted, owner, most, anyway)
+        answer |= {"kind": "launched", "run": launched[0].id, "count": len(launched), "there": there,
+                   "open": _address(launched[0]) if wanted.count > 1 else {"run": launched[0].id}}  # fmt: skip
     except AlreadyThere as error:
         answer |= {"kind": "there", "words": str(error), "run": error.run_id}
     except CvcoreError as error:
@@ -188,23 +220,15 @@ def _launch(wanted: Request, anyway: bool = False) -> None:
         log.exception("unexpected error while launching")
         words = "Something unexpected went wrong here; the details are in the server's log."
         answer |= {"kind": "refused", "words": words}
-    st.session_state[ANSWER] = answer
     shell.forget_runs()
 
 
-def _launched(wanted: Request, anyway: bool) -> tuple[Sequence[Run], int]:
-    """Launch a run or a group and open it: (the new runs, how many of the group were there before)."""
-    common: dict[str, Any] = {"from_run": wanted.from_run, "owner": people.person().owner, "anyway": anyway}
+def _launched(wanted: Request, owner: str | None, most: int, anyway: bool) -> tuple[Sequence[Run], int]:
+    """Launch a run or a group: (the new runs, how many of the group were there before)."""
+    common: dict[str, Any] = {"from_run": wanted.from_run, "owner": owner, "anyway": anyway}
     if wanted.count == 1:
         recipe, size = wanted.recipe, wanted.sizes[0]
         recipe = recipe if size == recipe.train_pictures else recipe.with_changes(train_pictures=size)
-        run = launching.launch(recipe, wanted.dataset, wanted.seeds[0], **common)
-        st.query_params["run"] = run.id
-        st.query_params.pop("group", None)
-        return [run], 0
-    sweep = launching.launch_sweep(
-        wanted.recipe, wanted.dataset, wanted.seeds, wanted.sizes, most=most_runs(), **common
-    )
-    st.query_params["run"] = sweep.launched[0].id
-    st.query_params["group"] = sweep.group["id"]
+        return [launching.launch(recipe, wanted.dataset, wanted.seeds[0], **common)], 0
+    sweep = launching.launch_sweep(wanted.recipe, wanted.dataset, wanted.seeds, wanted.sizes, most=most, **common)
     return sweep.launched, len(sweep.there)

@@ -45,6 +45,7 @@ def test_means_and_t_intervals_over_three_seeds_by_hand(tmp_path):
     assert layout["xaxis"]["title"]["text"] == "training pictures (number, logarithmic)"
     assert layout["xaxis"]["ticktext"] == ["100", "400"]
     assert layout["yaxis"]["title"]["text"] == "share of test pictures right"
+    assert layout["yaxis"]["tickformat"] == ".1~%"  # ticks half a percent apart differ
     graph_objects.Figure(figure)
     assert accuracy_by_size_alt(runs) == (
         "Test accuracy by training-set size: 100 pictures 72.0% (3 runs, 95% t interval 67.0% to 77.0%); 400 pictures "
@@ -68,7 +69,8 @@ def test_below_three_seeds_each_run_has_its_own_wilson_interval(tmp_path):
 
 def test_sizes_with_more_and_fewer_seeds_say_over_how_many(tmp_path):
     sizes = by_size(sweep(tmp_path, {100: [0.7] * 4, 200: [0.8] * 3, 400: [0.9]}))
-    assert interval_named(sizes) == "mean and 95% t interval over 3 to 4 seeds"
+    assert interval_named(sizes) == "mean; 95% t interval from 3 seeds on"
+    assert interval_named(sizes[:2]) == "mean and 95% t interval over 3 to 4 seeds"
 
 
 def test_seeds_alone_have_one_place_and_a_mean(tmp_path):
