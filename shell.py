@@ -184,20 +184,29 @@ def pick_runs(label: str, key: str, saved: SavedRuns) -> list[Run]:
     """
     by_id = {run.id: run for run in saved.whole}
     usual = [run.id for run in saved.opening]
-    told = [run_id for run_id in st.query_params.get_all("runs") if run_id in by_id]
+    asked = st.query_params.get_all("runs")
+    told = [run_id for run_id in asked if run_id in by_id]
+    name = _named(key, saved.labels)
     # The URL wins when the page opens and when it has changed under us (back, forward); otherwise the widget does.
-    if key not in st.session_state or told != st.session_state.get(f"{key}_told"):
-        st.session_state[key] = told or usual
-    names = saved.labels.__getitem__
-    picked = st.multiselect(label, list(by_id), format_func=names, key=key, placeholder="Choose runs")
+    if name not in st.session_state or told != st.session_state.get(f"{key}_told"):
+        st.session_state[name] = told or usual
+    picked = st.multiselect(label, list(by_id), format_func=saved.labels.__getitem__, key=name,
+                            placeholder="Choose runs")  # fmt: skip
+    _say_gone(key, len(set(asked) - by_id.keys()), picked)
     told = [] if picked == usual else picked
-    if told != st.query_params.get_all("runs"):
+    if told != asked:
         if told:
             st.query_params["runs"] = told
         else:
             st.query_params.pop("runs", None)
     st.session_state[f"{key}_told"] = told
     return [by_id[run_id] for run_id in picked]
+
+
+def chosen_runs(key: str) -> list[str]:
+    """Return the ids that the picker of this key has, [] where it was not drawn."""
+    number, _ = st.session_state.get(f"{key}_labels", (0, None))
+    return list(st.session_state.get(f"{key}_{number}" if number else key, []))
 
 
 def pick_run(label: str, key: str, among: list[Run], owner: str | None = None) -> Run | None:
@@ -212,16 +221,48 @@ def pick_run(label: str, key: str, among: list[Run], owner: str | None = None) -
     if not among:
         return None
     by_id = {run.id: run for run in among}
+    names = {run.id: _name(run) for run in among}
     told = st.query_params.get("run")
-    if key not in st.session_state or told != st.session_state.get(f"{key}_told"):
+    name = _named(key, names)
+    if st.session_state.get(name) not in by_id or told != st.session_state.get(f"{key}_told"):
         # An imported history may be any visitor's; it opens only when it is asked for or nothing else is there.
         opens = min(among, key=lambda run: (run.imported, run.reference, run.owner not in (None, owner)))
-        st.session_state[key] = told if told in by_id else opens.id
-    picked = st.selectbox(label, list(by_id), format_func=lambda run_id: _name(by_id[run_id]), key=key)
+        st.session_state[name] = told if told in by_id else opens.id
+    picked = st.selectbox(label, list(by_id), format_func=names.__getitem__, key=name)
+    _say_gone(key, int(told is not None and told not in by_id), [picked])
     if picked != told:
         st.query_params["run"] = picked
     st.session_state[f"{key}_told"] = picked
     return by_id[picked]
+
+
+def _named(key: str, labels: dict[str, str]) -> str:
+    """Name a widget that offers these labels (by id), and carry its choice over to another name where one has changed.
+
+    A browser sends a choice as the labels it shows. A label that has changed since means nothing any more, so the
+    choice would be lost at the next click; under another name the widget begins anew, with the same ids.
+    """
+    number, before = st.session_state.get(f"{key}_labels", (0, labels))
+    name = f"{key}_{number}" if number else key
+    if before is not labels and any(labels.get(run_id, was) != was for run_id, was in before.items()):
+        number, following = number + 1, f"{key}_{number + 1}"
+        if name in st.session_state:  # read with the labels of before, which are those the browser has shown
+            st.session_state[following] = st.session_state[name]
+        name = following
+    st.session_state[f"{key}_labels"] = number, labels
+    return name
+
+
+def _say_gone(key: str, gone: int, picked: list[str]) -> None:
+    """Say that runs of the address are not there, as long as what was opened instead is shown."""
+    if gone:
+        st.session_state[f"{key}_gone"] = gone, picked
+    gone, instead = st.session_state.get(f"{key}_gone", (0, []))
+    if gone and picked == instead:
+        words = "The run that this address names is" if gone == 1 else f"{gone} runs that this address names are"
+        st.caption(f":material/info: {words} not among the saved runs.")
+    elif gone:
+        del st.session_state[f"{key}_gone"]
 
 
 def _name(run: Run) -> str:

@@ -50,7 +50,7 @@ def draw() -> None:
         st.session_state["import_result"] = result = _import(files, words)
         st.session_state["import_uploads"] = number + 1  # an uploader of another key is empty
         if result["runs"]:
-            shown = st.query_params.get_all("runs") or st.session_state.get("compare_runs_picked", [])
+            shown = st.query_params.get_all("runs") or shell.chosen_runs("compare_runs")
             st.query_params["runs"] = [*shown, *(run["id"] for run in result["runs"])]
             shell.forget_runs()
         st.rerun()

@@ -328,7 +328,7 @@ def panel():
     from panels import import_panel
 
     shell.navigation()  # its links lead to other pages
-    st.session_state.setdefault("compare_runs_picked", ["earlier-run"])
+    st.session_state.setdefault("compare_runs", ["earlier-run"])
     import_panel.draw()
 
 

@@ -12,6 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 import shell
 from cvcore.errors import DatasetError
+from cvcore.run_directory import load_run
+from cvcore.run_writer import rename_run
 from cvcore.settings import PROJECT
 
 pytestmark = pytest.mark.usefixtures("drawings")
@@ -264,3 +266,45 @@ def test_drawing_every_page_loads_neither_tensorflow_nor_keras_into_the_server(r
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def shown(page):
+    """What the one multiselect or the picker of runs offers and has."""
+    return [page.multiselect[0].options, page.multiselect[0].value]
+
+
+def test_a_comparison_keeps_its_runs_when_a_label_changes_and_takes_the_click_of_that_moment(runs):
+    one, two = (write_run(runs, "doodle-scratch", seed=seed) for seed in (1, 2))
+    page = draw("compare", runs=[one, two])
+    options, _ = shown(page)
+    rename_run(load_run(one, runs), "Another name")
+    shell.forget_runs()
+    page.multiselect[0].set_value([one]).run()
+    assert sound(page)
+    assert shown(page)[0] != options and shown(page)[1] == [one]
+    assert page.query_params["runs"] in (one, [one])
+    page.run()
+    assert shown(page)[1] == [one]
+
+
+def test_compare_says_how_many_runs_of_its_address_are_not_there_until_the_choice_changes(runs):
+    references = write_reference_runs(runs)
+    page = draw("compare", runs=[references[0], "no-such-run"])
+    told = "The run that this address names is not among the saved runs."
+    assert told in words(page)
+    page.segmented_control(key="compare_metric").set_value("loss").run()
+    assert told in words(page)
+    page.multiselect[0].set_value(references[:2]).run()
+    assert "this address names" not in words(page)
+    page = draw("compare", runs=["no-such-run", "nor-this"])
+    assert "2 runs that this address names are not among the saved runs." in words(page)
+    assert page.multiselect[0].value == references
+    assert "this address names" not in words(draw("compare", runs=references[:1]))
+
+
+def test_train_says_that_the_run_of_its_address_is_not_there_and_shows_another(runs):
+    kept = write_run(runs, "doodle-scratch")
+    page = draw("train", run="no-such-run")
+    assert "The run that this address names is not among the saved runs." in words(page)
+    assert page.selectbox(key="train_run").value == kept and f"Run `{kept}`" in words(page)
+    assert "this address names" not in words(draw("train", run=kept))
