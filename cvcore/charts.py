@@ -22,7 +22,7 @@ CONFIG = {"displayModeBar": False, "scrollZoom": False}
 _SHADES = (0.0, 0.3, -0.18, 0.15)  # of the second, third… run of a strategy: towards white, or black if negative
 _DASHES = ("solid", "dash", "longdashdot", "longdash")
 _METRICS = {
-    "accuracy": ("Accuracy by epoch", "accuracy (share of pictures right)", ".0%", ".1%"),
+    "accuracy": ("Accuracy by epoch", "accuracy (share of pictures right)", ".1~%", ".1%"),
     "loss": ("Loss by epoch", "loss (cross-entropy, nats)", None, ".3f"),
 }
 _LEGEND = {

@@ -132,13 +132,10 @@ def _cells(row: dict[str, Any], person: Person) -> dict[str, str]:
     own = row["owner"] is not None and row["owner"] == person.owner
     if row["name"] and (own or person.teacher):
         title = f"{shell.plain(row['name'])} ({title})"
-    when = "–" if row["seconds"] is None else f"about {about(row['seconds'])}"
-    if row["position"]:
-        place = ordinal(row["position"])
-    else:
-        place, when = "training", "–" if row["seconds"] is None else f"ends in {when}"
+    place, what = (ordinal(row["position"]), "starts") if row["position"] else ("training", "ends")
+    when = "–" if row["seconds"] is None else f"{what} in about {about(row['seconds'])}"
     mark = "**" if own else ""
-    cells = {"Place": place, "Run": title, "Whose": whose(row["owner"], person), "Starts in": when}
+    cells = {"Place": place, "Run": title, "Whose": whose(row["owner"], person), "When": when}
     return {name: f"{mark}{cell}{mark}" for name, cell in cells.items()}
 
 

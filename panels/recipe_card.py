@@ -13,6 +13,7 @@ from cvcore.reproduction import Measured, Verdict
 from saved_runs import SavedRuns, saved_runs
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+COUNTED = "every finished run of the recipe here, the newest of each seed"  # whoever launched it
 MATCHED = {"note-features": "note-features-matched"}  # the same recipe without its source's bug
 
 
@@ -45,7 +46,7 @@ def _ours(_recipe: Recipe, _saved: SavedRuns, stamp: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         means = ", ".join(_measured(measured, verdict) for measured, verdict in told)
         seeds = "1 run" if len(ids) == 1 else f"mean of {len(ids)} seeds"
-        st.markdown(f":green-badge[ours] {means}, {seeds}", width="content")
+        st.markdown(f":green-badge[ours] {means}, {seeds} ({COUNTED})", width="content")
         st.page_link(
             shell.page_path("compare"), label="Compare", icon=shell.PAGES["compare"][1], query_params={"runs": ids}
         )  # fmt: skip

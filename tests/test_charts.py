@@ -387,3 +387,7 @@ def test_a_very_long_title_leaves_the_chart_its_room_and_labels_still_differ(tmp
     assert all(len(row["dataset"]) == 32 for row in rows)
     assert len({row["label"] for row in rows}) == 2
     assert comparison.differences(list_runs(tmp_path))[0]["setting"] == "dataset"
+
+
+def test_ticks_half_a_percent_apart_differ():
+    assert charts.curves([], "accuracy")["layout"]["yaxis"]["tickformat"] == ".1~%"

@@ -329,7 +329,7 @@ def test_a_recipe_shows_what_its_own_finished_runs_measured_and_a_link_to_compar
     (line,) = [text for text in words(page).splitlines() if text.startswith(":green-badge[ours]")]
     assert "**70.0%** (validation accuracy, last epoch; its interval covers the published)" in line
     assert "**90.0%** (training accuracy, last epoch; its interval lies below the published)" in line
-    assert line.endswith("mean of 3 seeds")
+    assert line.endswith("mean of 3 seeds (every finished run of the recipe here, the newest of each seed)")
     links = [link.proto.query_string for link in page.get("page_link") if link.proto.label == "Compare"]
     assert all(one in links[0] for one in ids) and changed not in links[0]
     pick(page, "exercise-augmented")

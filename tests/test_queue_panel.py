@@ -68,7 +68,9 @@ def test_the_line_shows_order_and_expected_starts_own_runs_marked_others_anonymo
     assert [row[0] for row in shown] == ["training", "1st", "**2nd**", "3rd"]
     assert [row[2] for row in shown] == ["another's", "another's", "**yours**", "another's"]
     # Ben's first comes before Anna's second; each waits for what trains and for those before it.
-    assert [row[3] for row in shown] == ["ends in about 2 min", "about 2 min", "**about 5 min**", "about 9 min"]
+    assert [row[3] for row in shown] == [
+        "ends in about 2 min", "starts in about 2 min", "**starts in about 5 min**", "starts in about 9 min",
+    ]  # fmt: skip
     assert r"\*his\*" in shown[2][1] and not any("hers" in row[1] for row in shown)
     told = words(page)
     assert "1 of 1 CPU slot is taken, 3 waiting. Your next run: 2nd in line, starts in about 5 min." in told
