@@ -1,5 +1,6 @@
 """What the training tests share: tiny pictures, one cache, one runs folder; a run asked for twice is trained once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from cvcore import api
 from cvcore.datasets import Dataset, open_dataset
 from cvcore.recipe import Recipe
 from cvcore.run_directory import Run
+
+# Training steps back for nobody here: beside other tests, and not pages, it would starve.
+os.environ["CVCORE_NICENESS"] = "0"
+for cluster in ("CVCORE_RAY_ADDRESS", "CVCORE_STORE", "CVCORE_STORE_OPTIONS"):
+    os.environ.pop(cluster, None)
 
 LESSONS = {
     "two": {},
