@@ -3,11 +3,12 @@
 import hashlib
 import hmac
 import importlib.util
+import math
 import secrets
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -17,15 +18,31 @@ from cvcore.errors import CvcoreError
 from cvcore.permissions import Person
 
 A_LESSON = 4 * 3600.0  # seconds for which a teacher stays signed in
-FREE_TRIES = 3  # wrong passwords before the next try has to wait
-LONGEST_WAIT = 30.0  # seconds
-A_PAUSE = 600.0  # seconds without a try after which wrong ones are forgotten
+A_PAUSE = 600.0  # seconds without a wrong password after which wrong ones are forgotten
+SETTLED_AFTER = 600.0  # seconds after which a browser does not wait for what new ones try
+MOST_BROWSERS = 10_000  # of which it is known for how long they have been here
+# Wrong passwords before the next try has to wait, and the longest wait in seconds. A whole school may share an address.
+OF_A_BROWSER, OF_AN_ADDRESS, OF_ALL = (3, 30.0), (10, 5.0), (30, 5.0)
 
 
 def person() -> Person:
     """Say who sits at this browser: its owner code, whether it is the teacher, whether the computer is one's own."""
-    code, password = owner(), _password()
-    return Person(owner=code, teacher=desk.is_teacher(code, password), personal=password is None)
+    at, password = seat(), _password()
+    desk.seen(at.owner)
+    return Person(owner=at.owner, teacher=desk.is_teacher(at, password), personal=password is None)
+
+
+class Seat(NamedTuple):
+    """What a sign-in is bound to, so that the cookie alone, planted or copied, makes nobody the teacher."""
+
+    owner: str
+    address: str = ""
+    agent: str = ""
+
+
+def seat() -> Seat:
+    """Say where this browser sits: its owner code, its address ("" on this computer), what program it says it is."""
+    return Seat(owner(), *_connection())
 
 
 def owner() -> str:
@@ -66,7 +83,7 @@ def _teacher_sign_in() -> None:
     with st.form("teacher_form", clear_on_submit=True, border=False):
         typed = st.text_input("Teacher's password", type="password", key="teacher_password", max_chars=200)
         if st.form_submit_button("Sign in", icon=":material/login:"):
-            desk.sign_in(owner(), typed, _password() or "")
+            desk.sign_in(seat(), typed, _password() or "")
             st.rerun()
     st.caption("Who signs in may stop, resume, rename, delete and restore every run but the recorded ones.")
 
@@ -74,10 +91,10 @@ def _teacher_sign_in() -> None:
 def _teacher_signed_in() -> None:
     st.caption(
         "You may stop, resume, rename, delete and restore every run but the recorded ones, in every tab of this "
-        f"browser, for {A_LESSON / 3600:g} hours."
+        f"browser, for {A_LESSON / 3600:g} hours. Sign out before you leave this computer to somebody else."
     )
     if st.button("Sign out", icon=":material/logout:", key="teacher_sign_out"):
-        desk.sign_out(owner())
+        desk.sign_out(seat())
         st.rerun()
 
 
@@ -98,46 +115,69 @@ def _visitor_sign_in() -> None:
 
 
 class Desk:
-    """Who is signed in as the teacher in this process, and how long the next try has to wait, whoever makes it."""
+    """Who is signed in as the teacher in this process, and how long whose next try has to wait.
+
+    A browser waits for its own wrong passwords, which it can forget with its cookie; so it also waits, less long, for
+    those from its address and for all. New browsers, of which a program can make any number, hold up neither those that
+    have been here for a while nor those that the teacher has signed in from.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wrong, self._last = 0, 0.0
-        self._until: dict[str, tuple[float, str]] = {}
+        self._wrong: dict[tuple[object, ...], tuple[int, float]] = {}  # whose -> how many, when the last one was
+        self._seen: dict[str, float] = {}  # owner -> when first; who was here last comes last
+        self._until: dict[Seat, tuple[float, str]] = {}
+        self._known: set[Seat] = set()
 
-    def sign_in(self, owner: str, typed: str, password: str) -> None:
-        """Sign this owner in as the teacher.
+    def seen(self, owner: str) -> None:
+        """Note that this owner is here."""
+        with self._lock:
+            self._seen[owner] = self._seen.pop(owner, time.monotonic())
+            if len(self._seen) > MOST_BROWSERS:
+                del self._seen[next(iter(self._seen))]
+
+    def sign_in(self, seat: Seat, typed: str, password: str) -> None:
+        """Sign a browser in as the teacher's.
 
         Args:
-            owner: the browser's owner code.
+            seat: where it sits.
             typed: what was typed.
             password: what is set; "" lets nobody in.
 
         Raises:
-            CvcoreError: it is wrong, or after several wrong ones, from any browser, the next try has to wait.
+            CvcoreError: it is wrong, or after several wrong ones the next try has to wait, also one with the right one.
         """
         with self._lock:
             now = time.monotonic()
-            if now - self._last > A_PAUSE:
-                self._wrong = 0
-            wait = self._last + min(LONGEST_WAIT, 2.0 ** (self._wrong - FREE_TRIES)) - now
-            if self._wrong >= FREE_TRIES and wait > 0:
-                raise CvcoreError(f"several wrong passwords were tried; wait {wait:.0f} s and try again")
-            self._last = now
+            self._wrong = {who: tries for who, tries in self._wrong.items() if now - tries[1] <= A_PAUSE}
+            settled = now - self._seen.get(seat.owner, now) >= SETTLED_AFTER
+            own = "browser", seat.owner, seat.address
+            limits = {own: OF_A_BROWSER, ("address", seat.address, settled): OF_AN_ADDRESS, ("all", settled): OF_ALL}
+            waits = [self._wait(who, *limit, now) for who, limit in limits.items()]
+            wait = waits[0] if seat in self._known else max(waits)
+            if wait > 0:
+                raise CvcoreError(f"several wrong passwords were tried; wait {math.ceil(wait)} s and try again")
             if not password or not hmac.compare_digest(code_of(typed), code_of(password)):
-                self._wrong += 1
+                for who in limits:
+                    self._wrong[who] = self._wrong.get(who, (0, now))[0] + 1, now
                 raise CvcoreError("this is not the teacher's password; try again")
-            self._wrong = 0
-            self._until[owner] = now + A_LESSON, code_of(password)
+            self._wrong.pop(own, None)
+            self._known.add(seat)
+            self._until[seat] = now + A_LESSON, code_of(password)
 
-    def sign_out(self, owner: str) -> None:
-        """Sign this owner out."""
-        self._until.pop(owner, None)
+    def sign_out(self, seat: Seat) -> None:
+        """Sign a browser out, wherever it has signed in from."""
+        with self._lock:
+            self._until = {at: known for at, known in self._until.items() if at.owner != seat.owner}
 
-    def is_teacher(self, owner: str, password: str | None) -> bool:
-        """Say whether this owner has signed in with the password that is set now, within the last hours."""
-        until, known = self._until.get(owner, (0.0, ""))
-        return bool(password) and known == code_of(password) and time.monotonic() < until
+    def is_teacher(self, seat: Seat, password: str | None) -> bool:
+        """Say whether a browser has signed in, from where it is, with the password set now, within the last hours."""
+        until, known = self._until.get(seat, (0.0, ""))
+        return bool(password) and known == code_of(password or "") and time.monotonic() < until
+
+    def _wait(self, who: tuple[object, ...], free: int, longest: float, now: float) -> float:
+        wrong, last = self._wrong.get(who, (0, now))
+        return 0.0 if wrong < free else last + min(longest, 2.0 ** min(wrong - free, 10)) - now
 
 
 desk = Desk()
@@ -153,6 +193,13 @@ def _identity() -> str | None:
 def cookie() -> str | None:
     """Read the token that this browser's connection came with; None where it came with none."""
     return owner_cookie.sound(st.context.cookies.get(owner_cookie.COOKIE))
+
+
+def _connection() -> tuple[str, str]:
+    """Read the address that this browser's connection comes from, and the program that it says it is."""
+    found = st.context.ip_address, st.context.headers.get("User-Agent")
+    address, agent = (word if isinstance(word, str) else "" for word in found)
+    return address, agent
 
 
 def _password() -> str | None:

@@ -1,6 +1,8 @@
 """Who sits at a browser: owners, the teacher's password, Streamlit's own login."""
 
 import hashlib
+import itertools
+import re
 
 import pytest
 from pages_drawn import sound, words
@@ -88,7 +90,7 @@ def test_the_teacher_signs_in_is_the_teacher_in_every_tab_and_signs_out(monkeypa
 
 
 def test_another_password_and_no_password_any_more_sign_the_teacher_out(monkeypatch, desk):
-    desk.sign_in(code(ANNA), PASSWORD, PASSWORD)
+    desk.sign_in(people.Seat(code(ANNA)), PASSWORD, PASSWORD)
     assert "teacher=True" in who(visit(monkeypatch, ANNA, {"teacher": {"password": PASSWORD}}))
     assert "teacher=False personal=False" in who(visit(monkeypatch, ANNA, {"teacher": {"password": "new"}}))
     assert "teacher=False personal=True" in who(visit(monkeypatch, ANNA))
@@ -111,30 +113,132 @@ def test_a_secrets_file_that_cannot_be_read_opens_nothing(monkeypatch, tmp_path)
     assert "teacher=False personal=False" in who(visit(monkeypatch, ANNA))
 
 
-def test_wrong_passwords_slow_down_the_next_try_whoever_makes_it(desk, clock):
-    for browser in (ANNA, BEN, ANNA):
-        with pytest.raises(CvcoreError, match="not the teacher's password"):
-            desk.sign_in(code(browser), "guess", PASSWORD)
-        clock[0] += 0.01
+def at(token, address="", agent="Firefox"):
+    return people.Seat(code(token), address, agent)
+
+
+def guess(desk, seat):
+    with pytest.raises(CvcoreError, match="not the teacher's password"):
+        desk.sign_in(seat, "guess", PASSWORD)
+
+
+def refused_for(desk, seat, typed=PASSWORD):
+    """Try, be told to wait, and return for how many seconds."""
+    with pytest.raises(CvcoreError, match="several wrong passwords") as caught:
+        desk.sign_in(seat, typed, PASSWORD)
+    return int(re.search(r"wait (\d+) s", str(caught.value))[1])
+
+
+def test_wrong_passwords_slow_down_the_browser_that_tries_them_and_no_other(desk, clock):
+    for _ in range(3):
+        guess(desk, at(BEN))
     for expected in (1, 2, 4, 8, 16, 30, 30):
-        with pytest.raises(CvcoreError, match=f"wait {expected} s"):  # even with the right one
-            desk.sign_in(code(BEN), PASSWORD, PASSWORD)
-        clock[0] += expected + 0.1
-        with pytest.raises(CvcoreError, match="not the teacher's password"):
-            desk.sign_in(code(BEN), "guess", PASSWORD)
+        assert refused_for(desk, at(BEN)) == expected  # even with the right one
+        desk.sign_in(at(ANNA), PASSWORD, PASSWORD)
+        clock[0] += expected - 0.1
+        assert refused_for(desk, at(BEN)) == 1  # never "0 s"
+        clock[0] += 0.2
+        guess(desk, at(BEN))
     clock[0] += 31
-    desk.sign_in(code(ANNA), PASSWORD, PASSWORD)
-    assert desk.is_teacher(code(ANNA), PASSWORD) and not desk.is_teacher(code(BEN), PASSWORD)
-    with pytest.raises(CvcoreError, match="not the teacher's password"):  # at once again
-        desk.sign_in(code(BEN), "guess", PASSWORD)
+    assert desk.is_teacher(at(ANNA), PASSWORD) and not desk.is_teacher(at(BEN), PASSWORD)
+    desk.sign_in(at(BEN), PASSWORD, PASSWORD)
+    guess(desk, at(BEN))  # at once again
+
+
+def passed(desk, clock, seats, seconds, every=0.5):
+    """Guess without a pause, each time from the next seat, and count the guesses that were not refused."""
+    until, count = clock[0] + seconds, 0
+    while clock[0] < until:
+        try:
+            desk.sign_in(next(seats), "guess", PASSWORD)
+        except CvcoreError as error:
+            count += "not the teacher" in str(error)
+        clock[0] += every
+    return count
+
+
+def new_browsers(addresses):
+    return (at(f"{number:032x}", addresses(number)) for number in itertools.count())
+
+
+@pytest.mark.parametrize("addresses", [lambda number: "10.0.0.1", lambda number: f"10.0.{number % 200}.1"],
+                         ids=["one address", "many addresses"])  # fmt: skip
+def test_a_browser_that_drops_its_cookie_guesses_no_faster(addresses, desk, clock):
+    assert passed(desk, clock, new_browsers(addresses), 3600) <= 3600 / 5 + 40
+
+
+def test_the_teacher_gets_in_while_a_program_guesses_behind_the_same_address(desk, clock):
+    school = "10.0.0.1"
+    desk.seen(code(ANNA))
+    desk.sign_in(at(BEN, school), PASSWORD, PASSWORD)
+    desk.sign_out(at(BEN, school))
+    attack = new_browsers(lambda number: school)
+    passed(desk, clock, attack, 700)
+    while "not the teacher" not in tried(desk, next(attack)):
+        clock[0] += 0.1
+    assert 1 <= refused_for(desk, at("e" * 32, school)) <= 5  # who comes new waits for seconds
+    desk.sign_in(at(ANNA, school), PASSWORD, PASSWORD)  # who has been here for a while does not
+    desk.sign_in(at(BEN, school), PASSWORD, PASSWORD)  # nor does who has signed in before
+    desk.sign_in(at(BEN, school), PASSWORD, PASSWORD)
+    clock[0] += 5.1
+    desk.sign_in(at("e" * 32, school), PASSWORD, PASSWORD)
+
+
+def tried(desk, seat):
+    with pytest.raises(CvcoreError) as caught:
+        desk.sign_in(seat, "guess", PASSWORD)
+    return str(caught.value)
+
+
+def test_any_number_of_wrong_passwords_still_lets_the_right_one_in(desk, clock):
+    for _ in range(1500):
+        guess(desk, at(BEN))
+        clock[0] += 30.1
+    desk.sign_in(at(BEN), PASSWORD, PASSWORD)
+
+
+def test_browsers_that_are_gone_are_forgotten_before_one_that_is_here(desk, clock, monkeypatch):
+    monkeypatch.setattr(people, "MOST_BROWSERS", 50)
+    desk.seen(code(ANNA))
+    for number in range(700):
+        clock[0] += 1
+        desk.seen(f"{number:016x}")
+        desk.seen(code(ANNA))
+    assert len(desk._seen) == 50
+    for seat in itertools.islice(new_browsers(lambda number: ""), 10):
+        guess(desk, seat)
+    assert refused_for(desk, at(BEN)) == 1
+    desk.sign_in(at(ANNA), PASSWORD, PASSWORD)
+
+
+@pytest.mark.parametrize("elsewhere", [("10.0.0.2", "Firefox"), ("10.0.0.1", "Chrome"), ("", "")])
+def test_the_cookie_alone_makes_nobody_the_teacher(elsewhere, monkeypatch):
+    secrets = {"teacher": {"password": PASSWORD}}
+    monkeypatch.setattr(people, "_connection", lambda: ("10.0.0.1", "Firefox"))
+    page = visit(monkeypatch, ANNA, secrets)
+    page.text_input(key="teacher_password").set_value(PASSWORD)
+    page.button[0].click().run()
+    assert "teacher=True" in who(page) and "Sign out before you leave" in words(page)
+    monkeypatch.setattr(people, "_connection", lambda: elsewhere)
+    assert "teacher=False" in who(visit(monkeypatch, ANNA, secrets))
+    monkeypatch.setattr(people, "_connection", lambda: ("10.0.0.1", "Firefox"))
+    assert "teacher=True" in who(visit(monkeypatch, ANNA, secrets))
+
+
+def test_signing_out_signs_a_browser_out_wherever_it_signed_in_from(desk):
+    for seat in (at(ANNA, "10.0.0.1"), at(ANNA, "10.0.0.2"), at(BEN)):
+        desk.sign_in(seat, PASSWORD, PASSWORD)
+    desk.sign_out(at(ANNA, "10.0.0.2"))
+    assert not desk.is_teacher(at(ANNA, "10.0.0.1"), PASSWORD) and not desk.is_teacher(at(ANNA, "10.0.0.2"), PASSWORD)
+    assert desk.is_teacher(at(BEN), PASSWORD)
 
 
 def test_a_teacher_who_forgets_to_sign_out_is_signed_out_after_some_hours(desk, clock):
-    desk.sign_in(code(ANNA), PASSWORD, PASSWORD)
+    desk.sign_in(at(ANNA), PASSWORD, PASSWORD)
     clock[0] += people.A_LESSON - 1
-    assert desk.is_teacher(code(ANNA), PASSWORD)
+    assert desk.is_teacher(at(ANNA), PASSWORD)
     clock[0] += 2
-    assert not desk.is_teacher(code(ANNA), PASSWORD)
+    assert not desk.is_teacher(at(ANNA), PASSWORD)
 
 
 def test_who_signed_in_owns_runs_by_name_whatever_the_browser(monkeypatch):

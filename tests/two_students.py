@@ -23,7 +23,7 @@ class Classroom:
         monkeypatch.setattr(people, "desk", people.Desk())
         monkeypatch.setattr(people, "_password", lambda: password)
         if password:
-            people.desk.sign_in(code(TEACHER), password, password)
+            people.desk.sign_in(people.Seat(code(TEACHER)), password, password)
 
     def sits(self, token):
         """Let the next draws be for the browser with this token; None for one that keeps no cookie."""
