@@ -13,7 +13,7 @@ from cvcore.backends import Capacity, Status
 from cvcore.estimate import estimate
 from cvcore.published import get_recipe
 from cvcore.run_directory import STOP_FILE, list_runs, load_run
-from panels import group_panel
+from panels import group_panel, launch_panel
 
 pytestmark = pytest.mark.usefixtures("drawings")
 PICTURES = {"train": 400, "validation": 200, "test": 1000}
@@ -137,6 +137,46 @@ def test_whatever_else_goes_wrong_is_a_sentence(runs, classroom, monkeypatch):
     monkeypatch.setattr(admission, "room_here", broken)
     page = press(classroom.draw(ANNA))
     assert sound(page) and "Something unexpected went wrong here" in words(page)
+
+
+def test_a_press_that_an_edit_overtook_launches_nothing_and_says_so_once(runs, classroom):
+    page = classroom.draw(ANNA)
+    page.session_state[launch_panel.PRESSED] = True  # the draw of the press was ended before it came to the button
+    page.run()
+    assert sound(page) and "Nothing was launched: the settings changed as the button was pressed" in words(page)
+    assert "Nothing was launched" not in words(page.run()) and not list_runs(runs)
+
+
+def test_a_press_of_a_button_that_is_disabled_launches_nothing_and_says_why(runs, classroom):
+    page = classroom.draw(ANNA)
+    page.number_input(key="train_learning_rate_doodle-features").set_value(0.0).run()
+    assert page.button(key="train_launch").disabled
+    page.session_state[launch_panel.PRESSED] = True  # as its callback says; AppTest presses no disabled button
+    page.run()
+    assert sound(page) and "Nothing was launched: what is said above has to be put right first." in words(page)
+    page.number_input(key="train_learning_rate_doodle-features").set_value(0.001).run()
+    assert "Nothing was launched" not in words(page) and not list_runs(runs)
+
+
+def test_a_launch_takes_an_edit_that_comes_with_the_press(runs, classroom):
+    page = classroom.draw(ANNA)
+    page.number_input(key="train_epochs_doodle-features").set_value(2)
+    press(page)
+    (run,) = list_runs(runs)
+    assert run.recipe["epochs"] == 2 and "Launched" in words(page)
+
+
+def test_a_run_whose_launch_was_not_answered_in_the_same_draw_is_opened_in_the_next(runs, classroom, monkeypatch):
+    """Another click of the visitor ends a draw at its next call of Streamlit, which comes after the launch."""
+    before, opened = write_run(runs, "doodle-scratch"), launch_panel._kept
+    page = classroom.draw(ANNA, run=before)
+    monkeypatch.setattr(launch_panel, "_kept", lambda: (_ for _ in ()).throw(ZeroDivisionError))
+    press(page)
+    assert asked(page, "run") == before and len(list_runs(runs)) == 2
+    monkeypatch.setattr(launch_panel, "_kept", opened)
+    page.run()
+    assert sound(page) and asked(page, "run") == list_runs(runs)[0].id != before
+    assert "Launched" in words(page) and len(list_runs(runs)) == 2
 
 
 def test_seeds_and_sizes_make_one_group_whose_number_and_time_are_shown_before(runs, classroom):
