@@ -106,7 +106,7 @@ def test_a_teacher_s_page_does_nothing_after_signing_out_elsewhere(runs, classro
 
     run_id = running(runs)
     page = classroom.draw(TEACHER, run=run_id)
-    people.desk.sign_out(code(TEACHER))
+    people.desk.sign_out(people.Seat(code(TEACHER)))
     page.button(key=f"stop_{run_id}").click().run()
     assert REFUSED.format("stop") in words(page)
     assert not (runs / run_id / STOP_FILE).exists()
