@@ -106,6 +106,8 @@ def accuracy_by_size(runs: Sequence[Run]) -> dict[str, Any]:
     ticks = sorted({training_size(run) for run in runs} - {0})
     room = 0.08 * (log10(ticks[-1] / ticks[0]) if len(ticks) > 1 else 1) + 0.02
     named = interval_named(sizes)
+    # Of no number, or of one, Plotly's own axis would go beyond 100 %.
+    alike = not rows or (over_seeds and len({row[value] for _, row in rows}) == 1)
     return {
         "data": data,
         "layout": {
@@ -114,7 +116,7 @@ def accuracy_by_size(runs: Sequence[Run]) -> dict[str, Any]:
                       "ticktext": [f"{tick:,}" for tick in ticks],
                       "range": [log10(ticks[0]) - room, log10(ticks[-1]) + room] if ticks else [0, 3]},
             "yaxis": {"title": {"text": f"share of {split} pictures right"}, "tickformat": ".1~%",
-                      **({} if sizes else {"range": [0, 1]})},
+                      **({"range": [0, 1]} if alike else {})},
             "height": 380, "margin": {"t": 72, "r": 24, "b": 56, "l": 56},
         },
     }  # fmt: skip

@@ -67,6 +67,12 @@ def test_below_three_seeds_each_run_has_its_own_wilson_interval(tmp_path):
     graph_objects.Figure(figure)
 
 
+def test_runs_that_are_all_alike_do_not_draw_an_axis_beyond_everything(tmp_path):
+    alike, not_alike = sweep(tmp_path / "a", {100: [0.9] * 3}), sweep(tmp_path / "b", {100: [0.9, 0.9, 0.8]})
+    assert accuracy_by_size(alike)["layout"]["yaxis"]["range"] == [0, 1]
+    assert "range" not in accuracy_by_size(not_alike)["layout"]["yaxis"]
+
+
 def test_sizes_with_more_and_fewer_seeds_say_over_how_many(tmp_path):
     sizes = by_size(sweep(tmp_path, {100: [0.7] * 4, 200: [0.8] * 3, 400: [0.9]}))
     assert interval_named(sizes) == "mean; 95% t interval from 3 seeds on"
