@@ -19,7 +19,7 @@ from cvcore.permissions import Person
 
 A_LESSON = 4 * 3600.0  # seconds for which a teacher stays signed in
 A_PAUSE = 600.0  # seconds without a wrong password after which wrong ones are forgotten
-SETTLED_AFTER = 600.0  # seconds after which a browser does not wait for what new ones try
+SETTLED_AFTER = 120.0  # seconds after which a browser does not wait for what new ones try
 MOST_BROWSERS = 10_000  # of which it is known for how long they have been here
 # Wrong passwords before the next try has to wait, and the longest wait in seconds. A whole school may share an address.
 OF_A_BROWSER, OF_AN_ADDRESS, OF_ALL = (3, 30.0), (10, 5.0), (30, 5.0)
@@ -118,8 +118,8 @@ class Desk:
     """Who is signed in as the teacher in this process, and how long whose next try has to wait.
 
     A browser waits for its own wrong passwords, which it can forget with its cookie; so it also waits, less long, for
-    those from its address and for all. New browsers, of which a program can make any number, hold up neither those that
-    have been here for a while nor those that the teacher has signed in from.
+    those from its address and for all. New browsers, of which a program can make any number, and those that have used
+    up their own tries hold up neither the others nor those that the teacher has signed in from.
     """
 
     def __init__(self) -> None:
@@ -150,8 +150,9 @@ class Desk:
         with self._lock:
             now = time.monotonic()
             self._wrong = {who: tries for who, tries in self._wrong.items() if now - tries[1] <= A_PAUSE}
-            settled = now - self._seen.get(seat.owner, now) >= SETTLED_AFTER
             own = "browser", seat.owner, seat.address
+            here_for = now - self._seen.get(seat.owner, now)
+            settled = here_for >= SETTLED_AFTER and self._wrong.get(own, (0, now))[0] < OF_A_BROWSER[0]
             limits = {own: OF_A_BROWSER, ("address", seat.address, settled): OF_AN_ADDRESS, ("all", settled): OF_ALL}
             waits = [self._wait(who, *limit, now) for who, limit in limits.items()]
             wait = waits[0] if seat in self._known else max(waits)

@@ -184,6 +184,17 @@ def test_the_teacher_gets_in_while_a_program_guesses_behind_the_same_address(des
     desk.sign_in(at("e" * 32, school), PASSWORD, PASSWORD)
 
 
+def test_a_class_that_guesses_all_the_time_keeps_the_teacher_out_for_minutes_at_most(desk, clock):
+    school = "10.0.0.1"
+    pupils = [at(f"{number:032x}", school) for number in range(30)]
+    for seat in (*pupils, at(ANNA, school)):
+        desk.seen(seat.owner)
+    clock[0] += 121
+    passed(desk, clock, itertools.cycle(pupils), 600, every=0.1)
+    desk.sign_in(at(ANNA, school), PASSWORD, PASSWORD)
+    assert passed(desk, clock, itertools.cycle(pupils), 3600, every=0.1) <= 2 * 3600 / 5 + 40
+
+
 def tried(desk, seat):
     with pytest.raises(CvcoreError) as caught:
         desk.sign_in(seat, "guess", PASSWORD)
