@@ -227,7 +227,7 @@ def test_labels_say_only_what_tells_runs_apart(tmp_path):
 
 
 def test_labels_show_the_name_that_an_owner_gave(tmp_path):
-    named = write_run(tmp_path, "doodle-features", seed=1, name="Mia's  best,\nwith a very long name indeed")
+    named = write_run(tmp_path, "doodle-features", seed=1, name="Mia's  best, with a very long name indeed")
     twin = write_run(tmp_path, "doodle-features", seed=2, name="Mia's best, with a very long name indeed")
     plain = write_run(tmp_path, "doodle-features", seed=3)
     told = write_run(tmp_path, seed=4, imported=True, name="From a notebook", changes={"title": "history.json"})
