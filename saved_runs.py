@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from cvcore import comparison, run_directory, settings
-from cvcore.run_directory import Run
+from cvcore.run_directory import RUN_ID, Run
 
 FRESH = 1.0  # seconds
 _FOLDERS = 4  # kept at once; a server has one, tests have many
@@ -68,6 +68,16 @@ def saved_runs() -> SavedRuns:
         while len(_listed) > _FOLDERS:
             del _listed[next(iter(_listed))]
         return before
+
+
+def look_for(ids: list[str]) -> None:
+    """List the runs anew at the next use if one of these ids is there by now, as that of an address just made."""
+    folder = settings.runs_folder()
+    with _lock:
+        listed = _listed.get(folder)
+    known = {run.id for run in listed[1].runs} if listed else set()
+    if any(RUN_ID.fullmatch(run_id) and (folder / run_id).is_dir() for run_id in ids if run_id not in known):
+        forget()
 
 
 def forget() -> None:

@@ -15,7 +15,7 @@ from cvcore import charts, comparison, diagrams, run_directory
 from cvcore.datasets import Dataset, open_dataset
 from cvcore.errors import CvcoreError, RunDamaged
 from cvcore.run_directory import Run
-from saved_runs import SavedRuns, forget, saved_runs
+from saved_runs import SavedRuns, forget, look_for, saved_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,7 @@ def navigation() -> Any:
     st.navigation has run once in the process: hence the call in each page, where its result is not used.
     """
     st.set_page_config(page_title="Fourways", page_icon=diagrams.icon(), layout="wide")
+    look_for([*st.query_params.get_all("run"), *st.query_params.get_all("runs")])
     pages = [
         st.Page(
             page_path(name),

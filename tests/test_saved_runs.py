@@ -67,6 +67,21 @@ def test_what_was_forgotten_is_listed_anew(runs, listings):
     assert run_id in [run.id for run in saved_runs.saved_runs().runs]
 
 
+def test_an_address_of_a_run_just_made_finds_it_and_one_of_none_lists_nothing(runs, listings):
+    write_reference_runs(runs)
+    saved_runs.saved_runs()
+    run_id = write_run(runs, "doodle-features", seed=5)
+    for nothing in ([], ["../x"], ["no-such-run"], [""]):
+        saved_runs.look_for(nothing)
+        assert run_id not in [run.id for run in saved_runs.saved_runs().runs]
+    saved_runs.look_for(["no-such-run", run_id])
+    assert run_id in [run.id for run in saved_runs.saved_runs().runs]
+    assert listings["times"] == 2
+    saved_runs.look_for([run_id])
+    saved_runs.saved_runs()
+    assert listings["times"] == 2
+
+
 def test_damaged_runs_are_apart_and_the_others_in_the_order_of_the_lesson(runs):
     ids, damaged = write_reference_runs(runs), write_damaged_run(runs)
     saved = saved_runs.saved_runs()
