@@ -58,6 +58,9 @@ class Recipe(BaseModel):
         classifier_activation: with two classes `sigmoid` (one unit) or `softmax` (two units); more always `softmax`.
         augmentation: random changes to training pictures, or None.
         cached: features only: run the base once per picture and train the head on what is stored.
+        views: features end to end and finetune, with augmentation: draw this many augmented views of each training
+            picture once, store what the frozen layers make of them (float16) and take them in turn, one an epoch. That
+            is another training than 0, which draws anew in every epoch; 0 to 64.
         optimizer: `rmsprop`, `adam` or `sgd`, Keras' defaults but for what follows.
         learning_rate: positive.
         learning_rate_decay: each step's rate is learning_rate / (1 + learning_rate_decay x steps so far), 0 to 1.
@@ -115,6 +118,7 @@ class Recipe(BaseModel):
     classifier_activation: Literal["sigmoid", "softmax"] = "sigmoid"
     augmentation: AugmentationPolicy | None = None
     cached: bool = False
+    views: int = Field(default=0, ge=0, le=64)
     optimizer: Literal["rmsprop", "adam", "sgd"] = "rmsprop"
     learning_rate: float = Field(default=1e-3, gt=0, le=10)
     learning_rate_decay: float = Field(default=0.0, ge=0, le=1)
@@ -181,6 +185,10 @@ class Recipe(BaseModel):
         _rule(not self.cached or self.strategy == "features", "cached is for features recipes: others train the base")
         _rule(not (self.cached and self.augmentation), "cached features are computed once a picture and cannot be "
               "augmented; set cached to false to train end to end with augmentation")  # fmt: skip
+        changes = self.augmentation is not None and not self.augmentation.is_identity
+        _rule(not self.views or (uses_base and not self.cached and changes), "views are of augmented pictures "
+              f"through a frozen base: they need a base, cached false and an augmentation; received views {self.views} "
+              "without one of these")  # fmt: skip
         if self.strategy == "finetune":
             start = self.starts_from
             if start is None or start.strategy != "features":
@@ -235,7 +243,7 @@ class Recipe(BaseModel):
         _check_keys(changes)
         if self.strategy != "features":
             raise InvalidRecipe(f"only a features recipe is continued; {self.id} is {self.strategy}")
-        values = {**self.model_dump(), "strategy": "finetune", "cached": False, "augmentation": None,
+        values = {**self.model_dump(), "strategy": "finetune", "cached": False, "augmentation": None, "views": 0,
                   "starts_from": self.model_dump(), "unfreeze_from": BASES[str(self.base)].unfreeze_from}  # fmt: skip
         return make_recipe(**{**values, **changes})
 

@@ -57,6 +57,11 @@ ANY = {
         ("scratch", {"augmentation": {"rotation": 5}},
          "a scratch recipe has no augmentation; use the strategy 'augmented'"),
         ("scratch", {"cached": True}, "cached is for features recipes: others train the base"),
+        ("features", {"cached": False, "views": -1}, "views must be at least 0; received -1"),
+        *((strategy, {"views": 4, **more}, "a base, cached false and an augmentation; received views 4 without one of "
+           "these") for strategy, more in (
+               ("scratch", {}), ("augmented", {}), ("features", {}), ("features", {"cached": False}),
+               ("finetune", {"augmentation": {}}), ("finetune", {"augmentation": None}))),
         ("scratch", {"starts_from": tiny_features}, "starts_from is for finetune recipes; this one is scratch"),
         ("scratch", {"unfreeze_from": "x"}, "unfreeze_from is for finetune recipes; this one is scratch"),
         ("augmented", {"augmentation": None}, "an augmented recipe needs an augmentation"),
