@@ -1,0 +1,20 @@
+"""Which changes a stored view has, and which view a pass takes."""
+
+import numpy as np
+import pytest
+
+from cvcore.augmentation import UNIFORMS
+from cvcore.views import view_of_pass, view_uniforms
+
+
+def test_a_view_is_the_same_each_time_and_another_view_is_another():
+    first = view_uniforms(0, 50)
+    assert first.shape == (50, UNIFORMS) and first.dtype == np.float32
+    assert first.min() >= 0 and first.max() < 1
+    np.testing.assert_array_equal(first, view_uniforms(0, 50))
+    assert np.abs(first - view_uniforms(1, 50)).mean() > 0.2
+
+
+@pytest.mark.parametrize("views, taken", [(1, [0, 0, 0, 0, 0]), (3, [0, 1, 2, 0, 1])])
+def test_passes_take_the_views_in_turn(views, taken):
+    assert [view_of_pass(number, views) for number in range(1, 6)] == taken
