@@ -1,6 +1,7 @@
 """Where things are and who trains: environment variables, defaults beside the project and on this machine."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,20 @@ def training_niceness() -> int:
         CvcoreError: it is not a whole number from 0.
     """
     return min(19, int(_number("CVCORE_NICENESS", 10, least=0)))
+
+
+def cache_limit(room: float = math.inf) -> int:
+    """Bytes that stored activations and decoded pictures may take together: `CVCORE_CACHE_LIMIT`, in GB (10^9 bytes).
+
+    Args:
+        room: bytes that the disk would have free without them. The default is 10 GB and at most half of that;
+            `activations.limit` knows it.
+
+    Raises:
+        CvcoreError: it is not a number from 0.
+    """
+    default = min(10.0, room / 2e9)
+    return int(_number("CVCORE_CACHE_LIMIT", default, least=0) * 1e9)
 
 
 def _number(variable: str, default: float, least: float) -> float:

@@ -1,0 +1,371 @@
+"""The room of what can be computed again: stored activations and decoded pictures share one limit.
+
+Drawn and unpacked datasets, uploads and weights do not count and are never removed here. An entry is one array in a
+.npy file, with a .json file of the same name that says what it is; that file's modification time is the last use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvcore.errors import CvcoreError
+from cvcore.locks import locked, try_lock
+from cvcore.settings import cache_folder, cache_limit
+
+KEY = re.compile(r"[0-9a-f]{32}")
+FORGOTTEN = 24 * 3600.0  # seconds after which a temporary file is what a killed process left behind
+_NOT_AN_ARRAY = (OSError, ValueError, EOFError, OverflowError, TypeError, MemoryError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stored array.
+
+    Attributes:
+        kind: "activations" or "pictures".
+        path: its file.
+        title: of the dataset, as its file says; others wrote it, so it is shown escaped.
+        words: what it is, in a few words, to be shown escaped too.
+        bytes: what it takes, or will take once it is whole.
+        created: when it was made, in seconds since 1970; of an unfinished one, when it was last written.
+        used: when it was last used, in seconds since 1970.
+        in_use: a process has it mapped, or fills it.
+        whole: False for one that is being filled, or whose filling was interrupted and would go on.
+    """
+
+    kind: str
+    path: Path
+    title: str
+    words: str
+    bytes: int
+    created: float
+    used: float
+    in_use: bool
+    whole: bool = True
+
+
+def activations_folder() -> Path:
+    """The folder of stored activations; not made here."""
+    return cache_folder() / "activations"
+
+
+def pixels_folder() -> Path:
+    """The folder of decoded pictures, a folder a dataset; not made here."""
+    return cache_folder() / "pixels"
+
+
+def limit() -> int:
+    """Bytes that all entries together may take: `CVCORE_CACHE_LIMIT`, else 10 GB or less where the disk is small.
+
+    Without that setting it is at most half of what the disk would have free without them.
+    """
+    return _limit(_files())
+
+
+def fits(needed: int) -> bool:
+    """Say whether this many bytes may be stored at all, whatever has to go for them."""
+    return needed <= limit()
+
+
+def used_bytes() -> int:
+    """Bytes that all entries take, those being filled as much as they will take."""
+    return sum(file.bytes for file in _files())
+
+
+def entries() -> list[Entry]:
+    """List what is stored, the last used first."""
+    found = [_entry(file) for file in _files() if file.path.suffix != ".tmp"]
+    return sorted(found, key=lambda entry: (-entry.used, entry.path.name))
+
+
+def make_room(needed: int, what: str = "This") -> None:
+    """Remove the least recently used entries until so many bytes more are within the limit and fit on the disk.
+
+    What a process has mapped goes last, and what one fills never does; a removed entry stays usable for who has mapped
+    it. So the limit is passed for a while where several runs fill entries at once.
+
+    Args:
+        needed: bytes.
+        what: the subject of an error's sentence, a plural such as "The decoded pictures".
+
+    Raises:
+        CvcoreError: more than the limit, or more than the disk can have free; nothing is removed then.
+        OSError: the cache folder cannot be written.
+    """
+    with room(needed, what):
+        pass
+
+
+@contextlib.contextmanager
+def room(needed: int, what: str = "This", filling: Path | None = None) -> Iterator[None]:
+    """Make room as `make_room` does, and let nobody else make any until the end of the block.
+
+    Args:
+        needed: bytes that will be written in all.
+        what: as in `make_room`.
+        filling: an unfinished file that will take them; what it has counts as theirs.
+    """
+    activations_folder().mkdir(parents=True, exist_ok=True)
+    with locked(activations_folder() / ".lock"):
+        _forget_left_behind()
+        everything = _files()
+        most = _limit(everything)
+        if needed > most:
+            raise CvcoreError(f"{what} need {size_words(needed)} and all that is stored in the cache folder may take "
+                              f"{size_words(most)}; raise CVCORE_CACHE_LIMIT or take smaller pictures")  # fmt: skip
+        written = next((file.written for file in everything if file.path == filling), 0)
+        _evict(needed, needed - written, [file for file in everything if file.path != filling], most, what)
+        yield
+
+
+def clear(chosen: Iterable[Entry]) -> int:
+    """Remove entries; what a process fills stays, and who has one mapped can go on using it.
+
+    Returns:
+        The bytes they took.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+    """
+    wanted = {entry.path for entry in chosen}
+    if not wanted:
+        return 0
+    with locked(activations_folder() / ".lock") if activations_folder().is_dir() else contextlib.nullcontext():
+        return sum(file.written for file in _files() if file.path in wanted and _remove(file))
+
+
+def mapped(path: Path) -> np.memmap | None:
+    """Map an array file, to be read only, or return None where it is not there or damaged.
+
+    The mapping keeps a shared lock on the file, by which others see that it is in use.
+    """
+    try:
+        with path.open("rb") as stream:
+            if np.lib.format.read_magic(stream) != (1, 0):
+                return None
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+            if (
+                fortran
+                or dtype.hasobject
+                or stream.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
+                != (os.fstat(stream.fileno()).st_size)
+            ):
+                return None
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(stream.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # mmap duplicates the descriptor, and the lock belongs to both: it is held as long as the mapping is.
+            return np.memmap(stream, dtype=dtype, mode="r", offset=stream.tell(), shape=shape)
+    except _NOT_AN_ARRAY:
+        return None
+
+
+def note_use(path: Path) -> None:
+    """Note that an entry is used now; not where the cache folder is read-only."""
+    for file in (path.with_suffix(".json"), path):
+        with contextlib.suppress(OSError):
+            os.utime(file)
+            return
+
+
+def about(path: Path) -> dict[str, Any]:
+    """Read what an entry's .json file says of it; {} where it is missing or damaged."""
+    try:
+        found = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def size_words(number: int) -> str:
+    """Show bytes as people say them: "12 MB", "1.24 GB"."""
+    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:,.{0 if number >= 1e7 else 1}f} MB"
+
+
+@dataclass(frozen=True)
+class _File:
+    """An array's file, whole (.npy), unfinished (.part) or under a temporary name (.tmp)."""
+
+    path: Path
+    written: int
+    bytes: int
+    used: float
+    in_use: bool
+
+    @property
+    def being_filled(self) -> bool:
+        return self.in_use and self.path.suffix != ".npy"
+
+
+def _files() -> list[_File]:
+    found = [path for path in _listing(activations_folder())
+             if KEY.fullmatch(path.stem) and path.suffix in (".npy", ".part")]  # fmt: skip
+    for folder in _listing(pixels_folder()):
+        found += [path for path in _listing(folder)
+                  if (path.suffix == ".npy" and not path.name.startswith(".")) or _temporary(path)]  # fmt: skip
+    return [file for path in found if (file := _file(path)) is not None]
+
+
+def _file(path: Path) -> _File | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    in_use = time.time() - status.st_mtime < FORGOTTEN if path.suffix == ".tmp" else _held(path)
+    will_take = status.st_size
+    if path.suffix == ".part" and in_use:
+        promised = about(path).get("bytes")
+        will_take = max(will_take, promised if type(promised) is int else 0)
+    used = status.st_mtime
+    with contextlib.suppress(OSError):
+        used = path.with_suffix(".json").stat().st_mtime
+    return _File(path, status.st_size, will_take, used, in_use)
+
+
+def _entry(file: _File) -> Entry:
+    said = about(file.path)
+    kind = "activations" if file.path.parent == activations_folder() else "pictures"
+    whole = file.path.suffix == ".npy"
+    words = _activation_words(said) if kind == "activations" else _picture_words(file.path, said)
+    if not whole:
+        state = "being computed" if file.in_use else "unfinished"
+        words = f"{words}, {state}" if words else state
+    created = file.used
+    with contextlib.suppress(OSError):
+        created = file.path.stat().st_mtime
+    return Entry(kind, file.path, _word(said.get("title")) or "unknown pictures", words or "no description",
+                 file.bytes, created, file.used, file.in_use, whole)  # fmt: skip
+
+
+def _activation_words(said: dict[str, Any]) -> str:
+    view, side = said.get("view"), said.get("image_size")
+    layer = _word(said.get("layer"))
+    parts = [
+        f"{_word(said.get('split'))} split" if _word(said.get("split")) else "",
+        _word(said.get("base")) + (f" up to {layer}" if layer else ""),
+        f"augmented view {view + 1}" if type(view) is int else "",
+        f"{side} pixels" if type(side) is int else "",
+        _word(said.get("dtype")),
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _picture_words(path: Path, said: dict[str, Any]) -> str:
+    split, side = _word(said.get("split")), said.get("image_size")
+    if not split or type(side) is not int:
+        return path.stem
+    parts = [f"{split} split", f"{side} pixels", _word(said.get("interpolation"))]
+    parts += ["antialiased"] if said.get("antialias") is True else []
+    parts += ["grey"] if said.get("color_mode") == "grayscale" else []
+    return ", ".join(filter(None, parts))
+
+
+def _word(value: object) -> str:
+    return " ".join(value.split())[:120] if isinstance(value, str) else ""
+
+
+def _limit(files: list[_File]) -> int:
+    return cache_limit(room=_free() + sum(file.written for file in files))
+
+
+def _free() -> int:
+    """Bytes free on the disk of the cache folder, which need not be there yet."""
+    folder = cache_folder()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _evict(needed: int, unwritten: int, files: list[_File], most: int, what: str) -> None:
+    over = needed + sum(file.bytes for file in files) - most
+    promised = sum(file.bytes - file.written for file in files)
+    evictable = sorted((file for file in files if not file.being_filled), key=lambda file: (file.in_use, file.used))
+    free = _free()
+    short = unwritten + promised - free
+    # What is mapped frees nothing on the disk before its process lets it go.
+    to_be_had = sum(file.written for file in evictable if not file.in_use)
+    if short > to_be_had:
+        raise CvcoreError(f"{what} need {size_words(needed)} and the disk of the cache folder has {size_words(free)} "
+                          f"free, {size_words(free + to_be_had)} without what is stored; free some space or point "
+                          "CVCORE_CACHE at another folder")  # fmt: skip
+    for file in evictable:
+        if over <= 0 and (short <= 0 or file.in_use):
+            return
+        if _remove(file):
+            over -= file.bytes
+            short -= file.written
+
+
+def _remove(file: _File) -> bool:
+    """Remove an entry, unless a process fills it."""
+    if file.path.suffix == ".npy":
+        file.path.unlink(missing_ok=True)
+        if not file.path.with_suffix(".part").exists():
+            file.path.with_suffix(".json").unlink(missing_ok=True)
+        return True
+    if file.path.suffix == ".tmp":
+        return False
+    try:
+        descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        if not try_lock(descriptor) or not same_file(descriptor, file.path):
+            return False
+        file.path.unlink(missing_ok=True)
+        if not file.path.with_suffix(".npy").exists():
+            file.path.with_suffix(".json").unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def same_file(descriptor: int, path: Path) -> bool:
+    """Say whether the file opened is still the one of this name."""
+    try:
+        named = path.stat()
+    except OSError:
+        return False
+    return (named.st_dev, named.st_ino) == (os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino)
+
+
+def _held(path: Path) -> bool:
+    """Say whether a process has the file mapped or fills it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return not try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _forget_left_behind() -> None:
+    """Remove the temporary files of processes that were killed a day ago or earlier."""
+    for folder in (activations_folder(), *_listing(pixels_folder())):
+        for path in filter(_temporary, _listing(folder)):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > FORGOTTEN:
+                    path.unlink()
+
+
+def _temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
