@@ -24,6 +24,7 @@ from cvcore.run_history import read_columns
 from cvcore.settings import runs_folder
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 SCHEMA = 1
@@ -146,11 +147,17 @@ class Run:
 
         What no figure can be, such as an accuracy of 2, is NaN.
         """
+        import pandas as pd
+
+        return pd.DataFrame(self.columns())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Read history.csv as `history` does, as arrays by column: shared, and not to be changed."""
         stamp = _file_stamp(f"{self.path}/history.csv")
-        read: tuple[Any, pd.DataFrame] | None = self.__dict__.get("_history")
+        read: tuple[Any, dict[str, np.ndarray]] | None = self.__dict__.get("_columns")
         if read is None or read[0] != stamp:
-            read = self.__dict__["_history"] = (stamp, read_columns(self.path / "history.csv"))
-        return read[1].copy()
+            read = self.__dict__["_columns"] = (stamp, read_columns(self.path / "history.csv"))
+        return read[1]
 
     def predictions(self) -> pd.DataFrame:
         """Read predictions.csv: split, path, label, predicted, one probability column a class; empty if none."""

@@ -1,32 +1,54 @@
-"""history.csv as a table: a row an epoch; a half-written last line and figures that cannot be are passed over."""
+"""history.csv as numbers: a row an epoch; a half-written last line and figures that cannot be are passed over."""
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvcore.run_checks import LARGEST, MOST
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import numpy as np
 
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+_PLAIN = re.compile(r"[0-9.eE+,-]+")  # what Python and pandas read as the same number, or neither reads
 
 
-def read_columns(path: Path) -> pd.DataFrame:
-    """Read history.csv as `Run.history` returns it; empty when there is none."""
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Read history.csv.
+
+    Returns:
+        Column -> a value a row: epoch int64, from 1; all others float64, NaN where there is no number or none that can
+        be, such as an accuracy of 2. Empty columns when there is no file.
+
+    Raises:
+        KeyError: it has no column `epoch`.
+    """
+    import numpy as np
+
+    lines = _complete_lines(path)
+    names = lines[0].split(",") if lines else list(HISTORY_COLUMNS)
+    rows = [line for line in lines[1:] if line.count(",") == len(names) - 1]
+    values = np.array([_numbers(row) for row in rows], dtype="float64").reshape(len(rows), len(names))
+    values[~(np.abs(values) <= LARGEST)] = np.nan
+    columns = {name: values[:, place] for place, name in enumerate(names)}
+    for name, column in columns.items():
+        if name.endswith("accuracy"):
+            column[~((column >= 0) & (column <= 1))] = np.nan
+    kept = (columns["epoch"] >= 1) & (columns["epoch"] <= MOST)
+    return {name: column[kept].astype("int64" if name == "epoch" else "float64") for name, column in columns.items()}
+
+
+def _numbers(row: str) -> list[float]:
+    cells = row.split(",")
+    if _PLAIN.fullmatch(row):
+        with suppress(ValueError):
+            return list(map(float, cells))
     import pandas as pd
 
-    rows = _complete_lines(path)
-    names = rows[0].split(",") if rows else list(HISTORY_COLUMNS)
-    records = [row.split(",") for row in rows[1:]]
-    frame = pd.DataFrame([row for row in records if len(row) == len(names)], columns=names)
-    frame = frame.apply(pd.to_numeric, errors="coerce").astype("float64")
-    frame = frame.where(frame.abs() <= LARGEST)
-    shares = [name for name in names if name.endswith("accuracy")]
-    frame[shares] = frame[shares].where((frame[shares] >= 0) & (frame[shares] <= 1))
-    frame = frame[frame["epoch"].between(1, MOST)]
-    return frame.astype({name: "int64" if name == "epoch" else "float64" for name in names})
+    return [float(value) for value in pd.to_numeric(pd.Series(cells, dtype="object"), errors="coerce")]
 
 
 def _complete_lines(path: Path) -> list[str]:
