@@ -9,6 +9,7 @@ ends at once, without a word. Without --runs, and with CVCORE_STORE set, it trai
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -64,6 +65,7 @@ def _train(run_id: str, attempt: int, folder: Path) -> int:
             devices.import_keras()
             from cvcore.training import execute
 
+            gc.freeze()  # what was imported stays; each later search for garbage would go through all of it
             ended = execute(run, writer=writer)
     except SupersededAttempt:
         return 0
