@@ -7,6 +7,7 @@ whoever comes next, after a stop, a kill or a power cut, goes on from there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -20,13 +21,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from cvcore.cache_entries import Entry, clear, entries
 from cvcore.cache_room import (
     KEY,
-    Entry,
     about,
     activations_folder,
-    clear,
-    entries,
     fits,
     limit,
     make_room,
@@ -230,7 +229,7 @@ def _compute(
             part.rename(path)
             _sync_folder(path.parent)
     except BaseException as error:
-        if isinstance(error.__cause__, OSError):  # a full disk: room for others matters more than this work
+        if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # room matters more than this work
             part.unlink(missing_ok=True)
         elif done > kept:
             with suppress(OSError):

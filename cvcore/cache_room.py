@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,33 +27,6 @@ from cvcore.settings import cache_folder, cache_limit
 KEY = re.compile(r"[0-9a-f]{32}")
 FORGOTTEN = 24 * 3600.0  # seconds after which a temporary file is what a killed process left behind
 _NOT_AN_ARRAY = (OSError, ValueError, EOFError, OverflowError, TypeError, MemoryError, RecursionError)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One stored array.
-
-    Attributes:
-        kind: "activations" or "pictures".
-        path: its file.
-        title: of the dataset, as its file says; others wrote it, so it is shown escaped.
-        words: what it is, in a few words, to be shown escaped too.
-        bytes: what it takes, or will take once it is whole.
-        created: when it was made, in seconds since 1970; of an unfinished one, when it was last written.
-        used: when it was last used, in seconds since 1970.
-        in_use: a process has it mapped, or fills it.
-        whole: False for one that is being filled, or whose filling was interrupted and would go on.
-    """
-
-    kind: str
-    path: Path
-    title: str
-    words: str
-    bytes: int
-    created: float
-    used: float
-    in_use: bool
-    whole: bool = True
 
 
 def activations_folder() -> Path:
@@ -71,7 +44,7 @@ def limit() -> int:
 
     Without that setting it is at most half of what the disk would have free without them.
     """
-    return _limit(_files())
+    return _limit_with(files())
 
 
 def fits(needed: int) -> bool:
@@ -81,13 +54,7 @@ def fits(needed: int) -> bool:
 
 def used_bytes() -> int:
     """Bytes that all entries take, those being filled as much as they will take."""
-    return sum(file.bytes for file in _files())
-
-
-def entries() -> list[Entry]:
-    """List what is stored, the last used first."""
-    found = [_entry(file) for file in _files() if file.path.suffix != ".tmp"]
-    return sorted(found, key=lambda entry: (-entry.used, entry.path.name))
+    return sum(file.bytes for file in files())
 
 
 def make_room(needed: int, what: str = "This") -> None:
@@ -117,33 +84,17 @@ def room(needed: int, what: str = "This", filling: Path | None = None) -> Iterat
         what: as in `make_room`.
         filling: an unfinished file that will take them; what it has counts as theirs.
     """
-    activations_folder().mkdir(parents=True, exist_ok=True)
-    with locked(activations_folder() / ".lock"):
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with locked(lock_file()):
         _forget_left_behind()
-        everything = _files()
-        most = _limit(everything)
+        everything = files()
+        most = _limit_with(everything)
         if needed > most:
             raise CvcoreError(f"{what} need {size_words(needed)} and all that is stored in the cache folder may take "
                               f"{size_words(most)}; raise CVCORE_CACHE_LIMIT or take smaller pictures")  # fmt: skip
         written = next((file.written for file in everything if file.path == filling), 0)
         _evict(needed, needed - written, [file for file in everything if file.path != filling], most, what)
         yield
-
-
-def clear(chosen: Iterable[Entry]) -> int:
-    """Remove entries; what a process fills stays, and who has one mapped can go on using it.
-
-    Returns:
-        The bytes they took.
-
-    Raises:
-        OSError: the cache folder cannot be written.
-    """
-    wanted = {entry.path for entry in chosen}
-    if not wanted:
-        return 0
-    with locked(activations_folder() / ".lock") if activations_folder().is_dir() else contextlib.nullcontext():
-        return sum(file.written for file in _files() if file.path in wanted and _remove(file))
 
 
 def mapped(path: Path) -> np.memmap | None:
@@ -156,12 +107,8 @@ def mapped(path: Path) -> np.memmap | None:
             if np.lib.format.read_magic(stream) != (1, 0):
                 return None
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-            if (
-                fortran
-                or dtype.hasobject
-                or stream.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
-                != (os.fstat(stream.fileno()).st_size)
-            ):
+            whole = stream.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
+            if fortran or dtype.hasobject or whole != os.fstat(stream.fileno()).st_size:
                 return None
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(stream.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -194,8 +141,17 @@ def size_words(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class _File:
-    """An array's file, whole (.npy), unfinished (.part) or under a temporary name (.tmp)."""
+class File:
+    """An array's file.
+
+    Attributes:
+        path: ends in .npy when it is whole, in .part while it is filled or since that was interrupted, in .tmp while
+            pictures are decoded into it.
+        written: bytes it takes.
+        bytes: bytes it takes or, while it is filled, will take.
+        used: when it was last used, in seconds since 1970.
+        in_use: a process has it mapped or fills it.
+    """
 
     path: Path
     written: int
@@ -208,7 +164,8 @@ class _File:
         return self.in_use and self.path.suffix != ".npy"
 
 
-def _files() -> list[_File]:
+def files() -> list[File]:
+    """List the arrays in the store."""
     found = [path for path in _listing(activations_folder())
              if KEY.fullmatch(path.stem) and path.suffix in (".npy", ".part")]  # fmt: skip
     for folder in _listing(pixels_folder()):
@@ -217,7 +174,7 @@ def _files() -> list[_File]:
     return [file for path in found if (file := _file(path)) is not None]
 
 
-def _file(path: Path) -> _File | None:
+def _file(path: Path) -> File | None:
     try:
         status = path.stat()
     except OSError:
@@ -230,53 +187,16 @@ def _file(path: Path) -> _File | None:
     used = status.st_mtime
     with contextlib.suppress(OSError):
         used = path.with_suffix(".json").stat().st_mtime
-    return _File(path, status.st_size, will_take, used, in_use)
+    return File(path, status.st_size, will_take, used, in_use)
 
 
-def _entry(file: _File) -> Entry:
-    said = about(file.path)
-    kind = "activations" if file.path.parent == activations_folder() else "pictures"
-    whole = file.path.suffix == ".npy"
-    words = _activation_words(said) if kind == "activations" else _picture_words(file.path, said)
-    if not whole:
-        state = "being computed" if file.in_use else "unfinished"
-        words = f"{words}, {state}" if words else state
-    created = file.used
-    with contextlib.suppress(OSError):
-        created = file.path.stat().st_mtime
-    return Entry(kind, file.path, _word(said.get("title")) or "unknown pictures", words or "no description",
-                 file.bytes, created, file.used, file.in_use, whole)  # fmt: skip
+def lock_file() -> Path:
+    """The file that is locked while entries are removed or their room is promised."""
+    return cache_folder() / ".room.lock"
 
 
-def _activation_words(said: dict[str, Any]) -> str:
-    view, side = said.get("view"), said.get("image_size")
-    layer = _word(said.get("layer"))
-    parts = [
-        f"{_word(said.get('split'))} split" if _word(said.get("split")) else "",
-        _word(said.get("base")) + (f" up to {layer}" if layer else ""),
-        f"augmented view {view + 1}" if type(view) is int else "",
-        f"{side} pixels" if type(side) is int else "",
-        _word(said.get("dtype")),
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _picture_words(path: Path, said: dict[str, Any]) -> str:
-    split, side = _word(said.get("split")), said.get("image_size")
-    if not split or type(side) is not int:
-        return path.stem
-    parts = [f"{split} split", f"{side} pixels", _word(said.get("interpolation"))]
-    parts += ["antialiased"] if said.get("antialias") is True else []
-    parts += ["grey"] if said.get("color_mode") == "grayscale" else []
-    return ", ".join(filter(None, parts))
-
-
-def _word(value: object) -> str:
-    return " ".join(value.split())[:120] if isinstance(value, str) else ""
-
-
-def _limit(files: list[_File]) -> int:
-    return cache_limit(room=_free() + sum(file.written for file in files))
+def _limit_with(found: list[File]) -> int:
+    return cache_limit(room=_free() + sum(file.written for file in found))
 
 
 def _free() -> int:
@@ -287,10 +207,10 @@ def _free() -> int:
     return shutil.disk_usage(folder).free
 
 
-def _evict(needed: int, unwritten: int, files: list[_File], most: int, what: str) -> None:
-    over = needed + sum(file.bytes for file in files) - most
-    promised = sum(file.bytes - file.written for file in files)
-    evictable = sorted((file for file in files if not file.being_filled), key=lambda file: (file.in_use, file.used))
+def _evict(needed: int, unwritten: int, others: list[File], most: int, what: str) -> None:
+    over = needed + sum(file.bytes for file in others) - most
+    promised = sum(file.bytes - file.written for file in others)
+    evictable = sorted((file for file in others if not file.being_filled), key=lambda file: (file.in_use, file.used))
     free = _free()
     short = unwritten + promised - free
     # What is mapped frees nothing on the disk before its process lets it go.
@@ -302,12 +222,12 @@ def _evict(needed: int, unwritten: int, files: list[_File], most: int, what: str
     for file in evictable:
         if over <= 0 and (short <= 0 or file.in_use):
             return
-        if _remove(file):
+        if remove(file):
             over -= file.bytes
             short -= file.written
 
 
-def _remove(file: _File) -> bool:
+def remove(file: File) -> bool:
     """Remove an entry, unless a process fills it."""
     if file.path.suffix == ".npy":
         file.path.unlink(missing_ok=True)
@@ -352,7 +272,8 @@ def _held(path: Path) -> bool:
 
 
 def _forget_left_behind() -> None:
-    """Remove the temporary files of processes that were killed a day ago or earlier."""
+    """Remove what an earlier version stored, and the temporary files of processes killed a day ago or earlier."""
+    shutil.rmtree(cache_folder() / "features", ignore_errors=True)
     for folder in (activations_folder(), *_listing(pixels_folder())):
         for path in filter(_temporary, _listing(folder)):
             with contextlib.suppress(OSError):

@@ -50,7 +50,7 @@ def filled(base=None, what=WHAT, dtype="float32", **options):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_computed_once_in_chunks_and_mapped_read_only_ever_after(folder):

@@ -1,5 +1,6 @@
 """Decoded pixels: right rows, decoded once, safe against a full disk, changed files and two processes."""
 
+import shutil
 import subprocess
 import sys
 
@@ -178,9 +179,10 @@ def test_disk_full_is_one_sentence_and_no_half_file(dataset, monkeypatch):
 
 
 def test_no_room_is_said_before_decoding(dataset, monkeypatch):
-    usage = pixel_cache.shutil.disk_usage("/")
-    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda _: usage._replace(free=1_000))
-    with pytest.raises(DatasetError, match="need 0 MB and the cache folder has 0 MB free"):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setenv("CVCORE_CACHE_LIMIT", "1")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    with pytest.raises(DatasetError, match=r"need 0.1 MB and the disk of the cache folder has 0.0 MB free"):
         pixels(dataset, "train", 64, "nearest", False)
 
 
@@ -221,7 +223,7 @@ def test_two_processes_at_once(dataset):
     sums = {int(child.communicate(timeout=300)[0]) for child in children}
     assert [child.returncode for child in children] == [0, 0]
     assert sums == {int(pixels(dataset, "train", 200, "bilinear", False).sum())}
-    assert len(files_below(dataset)) == 1
+    assert sorted(path.suffix for path in files_below(dataset)) == [".json", ".npy"]
 
 
 def test_importing_datasets_loads_nothing_heavy():

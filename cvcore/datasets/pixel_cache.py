@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from cvcore import cache_room
 from cvcore.datasets.cache import writing
 from cvcore.datasets.dataset import Dataset, Picture
 from cvcore.datasets.health import pixels_sha256
@@ -24,9 +23,8 @@ from cvcore.datasets.pictures import (
     resize,
 )
 from cvcore.datasets.threads import in_order
-from cvcore.errors import DatasetError
-from cvcore.files import replace_file
-from cvcore.settings import cache_folder
+from cvcore.errors import CvcoreError, DatasetError
+from cvcore.files import replace_file, replace_json
 
 Progress = Callable[[int, int], None]
 CHANNELS = {"rgb": 3, "grayscale": 1}
@@ -42,7 +40,7 @@ def pixels(
     progress: Progress | None = None,
     color_mode: str = "rgb",
 ) -> np.memmap:
-    """Decode and resize a split once, and map it from the cache ever after.
+    """Decode and resize a split once, and map it from the cache ever after, until others need the room.
 
     Two processes may do this at once: each writes its own file and renames it whole.
 
@@ -57,6 +55,7 @@ def pixels(
 
     Returns:
         Read-only uint8 memory map (n, image_size, image_size, 3, or 1 for greys); row i is `dataset.split(split)[i]`.
+        It stays usable when its file is removed.
 
     Raises:
         DatasetError: the split is missing, a file is gone or has changed, or there is no room.
@@ -75,7 +74,7 @@ def pixels(
         return ready
     with writing("The decoded pictures"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(path.parent, int(np.prod(shape)))
+        _make_room(int(np.prod(shape)))
 
         def load(picture: Picture) -> np.ndarray:
             with one_large_at_a_time(picture.width, picture.height):
@@ -92,6 +91,10 @@ def pixels(
                     progress(done, len(pictures))
 
         replace_file(path, write)
+        replace_json(path.with_suffix(".json"), {
+            "title": dataset.title, "fingerprint": dataset.fingerprint, "split": split, "pictures": len(pictures),
+            "image_size": image_size, "interpolation": interpolation, "antialias": antialias, "color_mode": color_mode,
+        })  # fmt: skip
     written = _mapped(path, shape)
     if written is None:
         raise DatasetError("The decoded pictures just written cannot be read back; check the disk of the cache folder.")
@@ -104,7 +107,7 @@ def pixels_path(
     """Where the memory map of these choices is, or would be."""
     options = ("-antialias" if antialias else "") + ("" if color_mode == "rgb" else f"-{color_mode}")
     name = f"{split}-{image_size}-{interpolation}{options}-v{VERSION}.npy"
-    return cache_folder() / "pixels" / dataset.fingerprint[:24] / name
+    return cache_room.pixels_folder() / dataset.fingerprint[:24] / name
 
 
 def checked_picture(dataset: Dataset, picture: Picture):
@@ -131,17 +134,15 @@ def checked_picture(dataset: Dataset, picture: Picture):
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
     """The memory map at `path`, or None when it is not there or not whole."""
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(array, np.memmap) and array.shape == shape and array.dtype == np.uint8:
-            return array
-    return None
+    array = cache_room.mapped(path)
+    if array is None or array.shape != shape or array.dtype != np.uint8:
+        return None
+    cache_room.note_use(path)
+    return array
 
 
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DatasetError(
-            f"The decoded pictures need {needed / 1e6:.0f} MB and the cache folder has {free / 1e6:.0f} MB free; "
-            "free some space or point CVCORE_CACHE at another folder."
-        )
+def _make_room(needed: int) -> None:
+    try:
+        cache_room.make_room(needed, "The decoded pictures")
+    except CvcoreError as error:
+        raise DatasetError(f"{error}.") from error

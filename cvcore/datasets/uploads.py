@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
+from cvcore import cache_entries
 from cvcore.datasets.archives import UPLOAD, known_sha256, unpacked_folder
 from cvcore.datasets.cache import new_folder, uploads_folder, writing
 from cvcore.datasets.dataset import Dataset
@@ -19,7 +20,6 @@ from cvcore.datasets.health import Progress
 from cvcore.datasets.index import forget, remembered
 from cvcore.datasets.opening import open_path
 from cvcore.errors import DatasetError
-from cvcore.settings import cache_folder
 
 MAX_UPLOADS_BYTES = 4_000_000_000
 
@@ -77,10 +77,10 @@ def add_upload(file_name: str, data: BinaryIO, progress: Progress | None = None)
 
 
 def remove_upload(source: str) -> None:
-    """Remove a kept upload: its zip, what was unpacked and decoded of it, and its entry in the list of datasets.
+    """Remove a kept upload: its zip, what was unpacked, decoded and computed of it, its entry in the list of datasets.
 
-    Unpacked pictures stay when another zip that is still here has the same content, and decoded ones when another
-    dataset has the same fingerprint. Runs keep what they recorded.
+    Unpacked pictures stay when another zip that is still here has the same content, and decoded ones and activations
+    when another dataset has the same fingerprint. Runs keep what they recorded.
 
     Args:
         source: of an upload in `known_datasets()`.
@@ -99,7 +99,7 @@ def remove_upload(source: str) -> None:
     except OSError as error:
         raise DatasetError(f"The upload {archive.stem!r} cannot be removed ({error.strerror or error}).") from error
     for fingerprint in decoded:
-        shutil.rmtree(cache_folder() / "pixels" / fingerprint[:24], ignore_errors=True)
+        cache_entries.clear_dataset(fingerprint)
 
 
 def kept_bytes() -> int:
