@@ -12,6 +12,7 @@ from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.recipe import other_test_pixels
 from cvcore.statistics import wilson_interval
+from cvcore.views import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,7 @@ STRATEGY_TITLES = {
     "finetune": "Fine-tuned",
 }
 NAMES_ONLY = {"id", "title", "source"}  # recipe fields that decide nothing about a run
+MANY = 16  # runs: more than these are neither named nor drawn one by one
 
 
 def in_teaching_order(runs: Sequence[Run]) -> list[Run]:
@@ -92,6 +94,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
         lambda run: run.recipe.get("id"),
         lambda run: _short(_dataset_name(run)),
         lambda run: f"{run.recipe.get('train_pictures') or 'all'} pictures",
+        lambda run: f"{views(run)} views",
         lambda run: f"seed {run.seed}",
         lambda run: "reference" if run.reference else "trained here",
         lambda run: run.id[-4:],
@@ -237,6 +240,17 @@ def pictures(run: Run, split: str) -> int:
     return min(there, int(batches * size)) if batches and size else there
 
 
+def views(run: Run) -> int:
+    """Count the stored views of each picture that a run trained on last, 0 where pictures changed anew."""
+    return int(number(run.recipe.get("views")) or 0)
+
+
+def head_views(run: Run) -> int:
+    """Count those on which the head of a fine-tuning run was trained first, in the same run."""
+    start = {} if run.info.get("from_run") else _dict(run.recipe.get("starts_from"))
+    return int(number(start.get("views")) or 0)
+
+
 def _guessing(run: Run, split: str) -> float | None:
     counts = _class_counts(run, split)
     return max(counts) / sum(counts) if counts else None
@@ -316,6 +330,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def some(names: Sequence[str]) -> str:
+    """List names; of more than `MANY` the first three, and how many there are besides."""
+    return ", ".join(names) if len(names) <= MANY else f"{', '.join(names[:3])} and {len(names) - 3:,} more"
+
+
 def cautions(runs: Sequence[Run]) -> list[str]:
     """Say in sentences what makes these runs hard to compare; empty when nothing does."""
     sentences = []
@@ -325,35 +344,44 @@ def cautions(runs: Sequence[Run]) -> list[str]:
             datasets[str(run.dataset.get("fingerprint"))] = _dataset_name(run)
     if len(datasets) > 1:
         names = sorted(set(datasets.values()))
-        what = ", ".join(names) if len(names) > 1 else f"{names[0]}, whose pictures or splits changed between them"
+        what = some(names) if len(names) > 1 else f"{names[0]}, whose pictures or splits changed between them"
         sentences.append(f"These runs are on different pictures ({what}): their accuracies do not compare directly.")
     labels = run_labels(runs)
     imported = [run for run in runs if run.imported]
     if unknown := [labels[run.id] for run in imported if run.dataset.get("id") in (None, NOT_KNOWN)]:
         sentences.append(f"Imported from a saved history, and only its curves are known, not on which pictures: "
-                         f"{', '.join(unknown)}.")  # fmt: skip
+                         f"{some(unknown)}.")  # fmt: skip
     if named := [run for run in imported if run.dataset.get("id") not in (None, NOT_KNOWN)]:
         names = [f"{labels[run.id]} (on {_dataset_name(run)})" for run in named]
         sentences.append(f"Imported from a saved history, and of its recipe and pictures only what its owner says is "
-                         f"known: {', '.join(names)}.")  # fmt: skip
+                         f"known: {some(names)}.")  # fmt: skip
     without = [labels[run.id] for run in runs if not _class_counts(run, "test") and not run.imported]
     if without:
-        sentences.append(f"No test split, so no test accuracy: {', '.join(without)}.")
+        sentences.append(f"No test split, so no test accuracy: {some(without)}.")
     unfinished = [run for run in runs if run.status not in ("done", "damaged")]
     if unfinished:
         names = [f"{labels[run.id]} ({run.status})" for run in unfinished]
-        sentences.append(f"Not finished, so their figures are missing or may still change: {', '.join(names)}.")
+        sentences.append(f"Not finished, so their figures are missing or may still change: {some(names)}.")
     untested = [run for run in unfinished if _class_counts(run, "test") and _row(run, "")["test_accuracy"] is None]
     if untested:
         names = [labels[run.id] for run in untested]
-        sentences.append(f"The test set is used once, at the end, and so not yet by: {', '.join(names)}.")
+        sentences.append(f"The test set is used once, at the end, and so not yet by: {some(names)}.")
+    other_pixels, fewer, stored = defaultdict(list), defaultdict(list), defaultdict(list)
     for run in runs:
+        stored[max(views(run), head_views(run))].append(labels[run.id])
         if other_test_pixels(run.recipe):
-            told = run.recipe["test_preprocessing"]
-            sentences.append(f"{labels[run.id]} was tested on pixels preprocessed otherwise ({told}) than those it was "
-                             f"trained on ({run.recipe.get('preprocessing')}).")  # fmt: skip
+            pixels = run.recipe["test_preprocessing"], run.recipe.get("preprocessing")
+            other_pixels[pixels].append(labels[run.id])
         there, used = sum(_class_counts(run, "validation")), pictures(run, "validation")
         if used < there:
-            sentences.append(f"{labels[run.id]}: validation accuracy rests on {used:,} of the {there:,} validation "
-                             "pictures.")  # fmt: skip
+            fewer[used, there].append(labels[run.id])
+    for count, names in stored.items():
+        if count and len(stored) > 1:
+            sentences.append(f"Trained on {in_words(count)}, and others not: {some(names)}.")
+    for (told, trained), names in other_pixels.items():
+        were, they = ("was", "it was") if len(names) == 1 else ("were", "they were")
+        sentences.append(f"{some(names)} {were} tested on pixels preprocessed otherwise ({told}) than those {they} "
+                         f"trained on ({trained}).")  # fmt: skip
+    for (used, there), names in fewer.items():
+        sentences.append(f"{some(names)}: validation accuracy rests on {used:,} of the {there:,} validation pictures.")
     return sentences

@@ -190,27 +190,30 @@ def _trained(text: str) -> Recipe | None:
         return None
 
 
-def why_not(run: Run, recipe: Recipe, runs: Sequence[Run]) -> str:
-    """Say why a run tells nothing about a recipe's published figures, as the end of a sentence; "" when it counts.
+def reasons(asked: Sequence[Run], recipe: Recipe, runs: Sequence[Run]) -> dict[str, str]:
+    """Say why runs tell nothing about a recipe's published figures, as the end of a sentence; "" for one that counts.
 
     Runs count on one and the same pictures only: those of the recipe's reference runs, or of its newest run where
     there are none. A dataset's name does not decide it; anybody may have split the pictures otherwise.
 
     Args:
-        run: any run.
+        asked: any runs; the answer is by their ids.
         recipe: a recipe by its name.
-        runs: all saved runs: the recipe's other runs and the features run that this one continued are among them.
+        runs: all saved runs: the recipe's other runs and the features runs that these continued are among them.
     """
-    reason = _why_not(run, recipe, runs)
-    others = [one for one in runs if one.dataset.get("id") == recipe.dataset and _fingerprint(one) != _fingerprint(run)]
+    found = {run.id: _why_not(run, recipe, runs) for run in asked}
+    named = [run for run in runs if run.dataset.get("id") == recipe.dataset]
     # Comparing the recipes of hundreds of runs takes a while, and is needed only where pictures differ at all.
-    if not reason and others and _fingerprint(run) != _counting_pictures(_alike(recipe, [run, *runs])):
-        return "it was trained on other pictures of the same name"
-    return reason
+    if len(set(map(_fingerprint, [*named, *(run for run in asked if not found[run.id])]))) > 1:
+        newest = _newest(_alike(recipe, runs))
+        for run in asked:
+            if not found[run.id] and _fingerprint(run) != _counting_pictures([run, *newest]):
+                found[run.id] = "it was trained on other pictures of the same name"
+    return found
 
 
 def _why_not(run: Run, recipe: Recipe, runs: Sequence[Run]) -> str:
-    """As `why_not`, whichever pictures of the dataset's name it was trained on."""
+    """As `reasons`, whichever pictures of the dataset's name it was trained on."""
     if run.imported:
         return "it is imported, and its recipe is only what its file says"
     if run.status != "done":
@@ -236,9 +239,12 @@ def _alike(recipe: Recipe, runs: Sequence[Run]) -> list[Run]:
     return [run for run in likely if not _why_not(run, recipe, runs)]
 
 
+def _newest(alike: Sequence[Run]) -> list[Run]:
+    return sorted(alike, key=lambda run: (run.reference, run.id))[-1:]
+
+
 def _counting_pictures(alike: Sequence[Run]) -> str:
-    newest = max(alike, key=lambda run: (run.reference, run.id), default=None)
-    return "" if newest is None else _fingerprint(newest)
+    return "".join(map(_fingerprint, _newest(alike)))
 
 
 def _fingerprint(run: Run) -> str:
@@ -339,12 +345,15 @@ def own_figures(recipe_id: str, runs: Sequence[Run]) -> list[Measured]:
     return [measured for measured in found if measured is not None]
 
 
-def published_marks(run: Run, runs: Sequence[Run]) -> tuple[PublishedFigure, ...]:
-    """Return the published figures that a run may be held against: those of its recipe, unchanged."""
-    recipe = RECIPES.get(str(run.recipe.get("id")))
-    if recipe is None or recipe.id not in PUBLISHED or why_not(run, recipe, runs):
-        return ()
-    return tuple(figure for figure in PUBLISHED[recipe.id] if figure.epochs is None)
+def published_marks(asked: Sequence[Run], runs: Sequence[Run]) -> dict[str, tuple[PublishedFigure, ...]]:
+    """Give the published figures that runs may be held against, those of their recipe, unchanged: run id -> figures."""
+    found: dict[str, tuple[PublishedFigure, ...]] = {}
+    for recipe_id, figures in PUBLISHED.items():
+        own = [run for run in asked if run.recipe.get("id") == recipe_id]
+        told = reasons(own, RECIPES[recipe_id], runs)
+        marks = tuple(figure for figure in figures if figure.epochs is None)
+        found |= {run.id: marks for run in own if not told[run.id]}
+    return found
 
 
 def _verdict(figure: PublishedFigure, measured: Measured | None) -> Word | None:

@@ -9,6 +9,13 @@ from cvcore.augmentation import UNIFORMS
 VIEWS_ENTROPY = 20_230_917  # any number, once and for all: another draws other views
 
 
+def in_words(views: int) -> str:
+    """Say what training on stored views is, as the middle of a sentence."""
+    if views == 1:
+        return "one stored view of each training picture, the same in every epoch, in half precision"
+    return f"{views} stored views of each training picture, the same again every {views} epochs, in half precision"
+
+
 def view_uniforms(view: int, pictures: int) -> np.ndarray:
     """Draw the numbers that decide one view of each picture: the same for every run, whatever its seed.
 

@@ -4,6 +4,7 @@ What is the same for everybody who looks at the same runs is drawn once and kept
 draws again what a function drew. A `stamp` says of which runs, as they were listed at one moment.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from plotly.graph_objs import Figure
 
 from cvcore import accuracy_chart, comparison, reproduction
 from cvcore.charts import CONFIG
+from cvcore.comparison import MANY, some
 from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.run_directory import Run
@@ -91,8 +93,7 @@ def accuracies(picked: list[Run], saved: SavedRuns, stamp: str) -> None:
 def _accuracies(
     _picked: list[Run], _rows: list[dict[str, Any]], _saved: SavedRuns, split: Literal["test", "validation"], stamp: str
 ) -> None:
-    marks = {run.id: reproduction.published_marks(run, _saved.whole) for run in _picked}
-    marks = {run_id: figures for run_id, figures in marks.items() if figures}
+    marks = reproduction.published_marks(_picked, _saved.whole)
     figure = accuracy_chart.accuracy_dots(_rows, split, marks)
     alt = accuracy_chart.accuracy_dots_alt(_rows, split, marks)
     st.plotly_chart(figure, config=CONFIG, alt=alt, key=f"accuracy_dots_{split}")
@@ -107,22 +108,23 @@ def _accuracies(
 def verdicts(_picked: list[Run], _saved: SavedRuns, stamp: str) -> None:
     """Say of each published figure of the chosen recipes how our interval lies to it, or why nothing is said."""
     labels = {row["run"]: plain(row["label"]) for row in rows_of(_picked, stamp)}
-    sentences, reasons, own = {}, [], []
-    for run in _picked:
-        recipe = RECIPES.get(str(run.recipe.get("id")))
-        if run.imported:
-            reasons.append(
-                f"{labels[run.id]} is held against no published figure: it is imported, and of its recipe and pictures "
-                "only what its owner says is known."
-            )
-        elif recipe is None or recipe.id not in PUBLISHED:
-            own.append(labels[run.id])
-        elif reason := reproduction.why_not(run, recipe, _saved.whole):
-            reasons.append(
-                f"{labels[run.id]} is held against no published figure of {plain(recipe.id)}: {plain(reason)}."
-            )
-        else:
-            sentences.setdefault(recipe.id, None)
+    sentences, reasons, own = {}, defaultdict(list), []
+    for recipe_id in dict.fromkeys(str(run.recipe.get("id")) for run in _picked):
+        runs = [run for run in _picked if run.recipe.get("id") == recipe_id]
+        told = reproduction.reasons(runs, RECIPES[recipe_id], _saved.whole) if recipe_id in PUBLISHED else {}
+        for run in runs:
+            if run.imported:
+                reasons[
+                    "held against no published figure: it is imported, and of its recipe and pictures only what its "
+                    "owner says is known."
+                ].append(labels[run.id])
+            elif recipe_id not in PUBLISHED:
+                own.append(labels[run.id])
+            elif told[run.id]:
+                why = f"held against no published figure of {plain(recipe_id)}: {plain(told[run.id])}."
+                reasons[why].append(labels[run.id])
+            else:
+                sentences[recipe_id] = None
     for recipe_id in sentences:
         told = reproduction.verdicts(recipe_id, _saved.whole)
         lines = [f"- {ICONS.get(str(one.verdict), '')} {plain(one.sentence)}" for one in told]
@@ -133,9 +135,10 @@ def verdicts(_picked: list[Run], _saved: SavedRuns, stamp: str) -> None:
             f"{reproduction.ONE_RUN}"
         )
     if own:
-        st.caption(f"Nothing is published for recipes of this project: {', '.join(own)}.")
-    for reason in reasons:
-        st.caption(f":material/info: {reason}")
+        st.caption(f"Nothing is published for recipes of this project: {some(own)}.")
+    for reason, names in reasons.items():
+        for told in names if len(names) <= MANY else [some(names)]:
+            st.caption(f":material/info: {told} is {reason}")
 
 
 def figures(picked: list[Run], stamp: str) -> None:

@@ -14,7 +14,7 @@ from cvcore.run_directory import list_runs, load_run
 
 def drawn(folder, split="validation"):
     runs = comparison.in_teaching_order(list_runs(folder))
-    marks = {run.id: reproduction.published_marks(run, runs) for run in runs}
+    marks = reproduction.published_marks(runs, runs)
     rows = comparison.figures(runs)
     chart = accuracy_chart.accuracy_dots(rows, split, marks)
     go.Figure(chart)

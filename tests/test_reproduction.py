@@ -154,7 +154,8 @@ def test_without_reference_runs_those_on_the_pictures_of_the_newest_count(tmp_pa
     newest = write_photograph_run(tmp_path, seed=3, run_id="20260102T000000Z-a-0003", dataset=OTHER)
     assert counted(tmp_path) == [newest]
     runs = list_runs(tmp_path)
-    reasons = {run.seed: reproduction.why_not(run, get_recipe(SCRATCH), runs) for run in runs}
+    told = reproduction.reasons(runs, get_recipe(SCRATCH), runs)
+    reasons = {run.seed: told[run.id] for run in runs}
     assert reasons == {1: ELSEWHERE, 2: ELSEWHERE, 3: ""}
 
 
@@ -165,8 +166,8 @@ def test_reference_runs_decide_on_which_pictures_runs_count(tmp_path):
     assert counted(tmp_path) == [reference, own]
     assert verdict_of(tmp_path).measured.runs == (reference, own)
     other = next(run for run in list_runs(tmp_path) if run.id.endswith("0002"))
-    assert reproduction.why_not(other, get_recipe(SCRATCH), list_runs(tmp_path)) == ELSEWHERE
-    assert reproduction.published_marks(other, list_runs(tmp_path)) == ()
+    assert reproduction.reasons([other], get_recipe(SCRATCH), list_runs(tmp_path)) == {other.id: ELSEWHERE}
+    assert reproduction.published_marks([other], list_runs(tmp_path)) == {}
 
 
 def test_an_interval_that_prints_as_the_published_figure_covers_it(tmp_path):
@@ -216,8 +217,8 @@ NOT_COUNTED = {
 @pytest.mark.parametrize(("told", "reason"), NOT_COUNTED.values(), ids=NOT_COUNTED)
 def test_a_run_that_does_not_count_has_a_reason_and_no_mark(tmp_path, told, reason):
     run = load_run(write_photograph_run(tmp_path, **told), tmp_path)
-    assert reproduction.why_not(run, get_recipe(SCRATCH), [run]) == reason
-    assert reproduction.published_marks(run, [run]) == ()
+    assert reproduction.reasons([run], get_recipe(SCRATCH), [run]) == {run.id: reason}
+    assert reproduction.published_marks([run], [run]) == {}
     assert counted(tmp_path) == []
     assert verdict_of(tmp_path).sentence.endswith("not measured here.")
 
@@ -246,7 +247,8 @@ def test_a_figure_of_another_number_of_epochs_is_held_against_no_run_of_ours(tmp
     assert ours.measured.runs == (run_id,) and ours.verdict == "covers"
     assert other.measured is None and other.verdict is None
     assert "another run of the source, 130 epochs long; none of ours" in other.sentence
-    assert [one.epochs for one in reproduction.published_marks(list_runs(tmp_path)[0], [])] == [None]
+    (marks,) = reproduction.published_marks(list_runs(tmp_path), []).values()
+    assert [one.epochs for one in marks] == [None]
 
 
 def test_an_interval_stays_within_zero_and_one(tmp_path):
