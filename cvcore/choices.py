@@ -152,6 +152,13 @@ def policy_from_text(text: str | None) -> AugmentationPolicy | None:
     return AugmentationPolicy(**fields)
 
 
+def views_possible(recipe: Recipe, policy: AugmentationPolicy | None) -> bool:
+    """Say whether a recipe can train on stored views, perhaps with a policy instead of its own augmentation."""
+    own = None if recipe.cached else recipe.augmentation
+    chosen = policy or own
+    return recipe.base is not None and chosen is not None and not chosen.is_identity
+
+
 def limits(name: str) -> tuple[Any, Any]:
     """Return the least and the greatest value of a recipe field, as a widget's limits; None where there is no bound.
 

@@ -63,6 +63,7 @@ with shell.error_box(), st.container(border=True):
     with st.expander("Callbacks", icon=":material/notifications:"):
         changes |= recipe_settings.callbacks(recipe)
     recipe_settings.policy_note(recipe, policy)
+    changes |= recipe_settings.stored_views(recipe, policy)
 
     chosen, wanted = recipe, None
     try:
@@ -82,6 +83,7 @@ with shell.error_box(), st.container(border=True):
                 "Continue from", ["", *(run.id for run in earlier)], key="train_source",  # "": None could be cleared
                 format_func=lambda name: name or "its own head, trained first",
             ) or None  # fmt: skip
+        recipe_card.views(chosen, dataset.fingerprint)
         launch_panel.expected(chosen, dataset, source)
         wanted = launch_panel.request(chosen, dataset, seed, source)
         try:

@@ -7,6 +7,7 @@ import streamlit as st
 
 import shell
 from cvcore import choices, reproduction
+from cvcore.measured_views import MeasuredViews, measured_views
 from cvcore.published import PUBLISHED, PublishedFigure
 from cvcore.recipe import Recipe
 from cvcore.reproduction import Measured, Verdict
@@ -75,6 +76,23 @@ def changed(chosen: Recipe, recipe: Recipe) -> None:
         st.caption(
             f":material/info: Not as published: {words}. This run will not be held against the published figures."
         )
+
+
+def views(chosen: Recipe, fingerprint: str) -> None:
+    """Say what stored views cost in accuracy where runs here measured it, as a warning if it is much."""
+    if not chosen.views:
+        return
+    saved = saved_runs()
+    found = _measured_views(chosen, fingerprint, saved, f"{chosen.model_dump_json()} {fingerprint} {saved.number}")
+    if found is None:
+        return
+    words = f"Measured on {shell.plain(found.title)}: {found.in_words()}."
+    st.caption(f":orange[:material/warning: Stored views cost accuracy.] {words}" if found.worse else words)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _measured_views(_chosen: Recipe, _fingerprint: str, _saved: SavedRuns, stamp: str) -> MeasuredViews | None:
+    return measured_views(_chosen, _fingerprint, _saved.runs)
 
 
 def mismatch(recipe: Recipe) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from cvcore import choices
+from cvcore import choices, views
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES, MOBILENET_ALPHAS, weights_megabytes
 from cvcore.recipe import Recipe
@@ -129,6 +129,30 @@ def callbacks(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
+def stored_views(recipe: Recipe, policy: AugmentationPolicy | None) -> dict[str, Any]:
+    """Let the user set how many augmented views of each picture are stored, where a recipe augments before a base.
+
+    Returns:
+        Field names and values for `choices.with_choices`; none where there is nothing to set.
+    """
+    if not recipe.views and not choices.views_possible(recipe, policy):
+        return {}
+    left, right = st.columns([1, 3], vertical_alignment="bottom")
+    low, high = choices.limits("views")
+    count = left.number_input(
+        "Stored views", low, high, recipe.views, 1, key=f"train_views_{recipe.id}",
+        help="Augmented versions of each training picture that are run through the frozen layers once, before "
+             "training, and then taken in turn. 0 changes the pictures anew in every epoch.",
+    )  # fmt: skip
+    right.caption(
+        f"Trains on {views.in_words(count)}."
+        if count
+        else "Pictures are changed anew in every epoch and run through the frozen layers each time, which is slow. "
+        "A few stored views are much quicker, and another training."
+    )
+    return {"views": count}
+
+
 def _early_stopping(recipe: Recipe) -> dict[str, Any]:
     values: dict[str, Any] = {
         "early_stopping_patience": _number_or_none(
@@ -227,7 +251,8 @@ def policy_note(recipe: Recipe, policy: AugmentationPolicy | None) -> None:
                 st.rerun()
         if recipe.cached:
             st.caption(
-                "Stored features cannot be augmented: with a policy this recipe trains end to end, which is slower."
+                "Stored features cannot be augmented: with a policy this recipe trains end to end, which is slower, "
+                "unless a few views of each picture are stored."
             )
     elif recipe.augmentation:
         st.caption(f"Trains with the recipe's own augmentation policy `{recipe.augmentation.digest}`.")

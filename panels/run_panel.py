@@ -12,6 +12,7 @@ from cvcore.comparison import number
 from cvcore.errors import RunDamaged
 from cvcore.recipe import other_test_pixels
 from cvcore.run_directory import Run
+from cvcore.views import in_words
 from panels import queue_panel, run_actions
 from panels.run_actions import ACTIVE
 
@@ -150,6 +151,9 @@ def _notes(run: Run) -> None:
             f"({shell.plain(recipe['test_preprocessing'])}) than those it was trained on "
             f"({shell.plain(recipe.get('preprocessing'))})."
         )
+    for said, count in (("Its head was trained", comparison.head_views(run)), ("Trained", comparison.views(run))):
+        if count:
+            st.caption(f"{said} on {in_words(count)}.")
     if fewer := number(recipe.get("train_pictures")):
         whole = sum(run.dataset.get("counts", {}).get("train", {}).values())
         st.caption(f"Trained on {fewer:,} of the {whole:,} training pictures, each class in proportion.")
