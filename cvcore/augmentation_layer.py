@@ -53,6 +53,24 @@ class Augmentation(keras.layers.Layer):
         return {**super().get_config(), "policy": self.policy.model_dump(), "seed": self.seed}
 
 
+class Drawn(keras.layers.Layer):
+    """Change each picture as given uniform numbers decide, also at inference: for views that are stored.
+
+    Call: [images (n, height, width, channels) 0..255, uniforms float32 (n, UNIFORMS) in [0, 1)]; returns such images.
+    """
+
+    def __init__(self, policy: AugmentationPolicy, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.policy = policy
+
+    def call(self, inputs: Any) -> Any:
+        images, uniforms = inputs
+        return apply(self.policy, images, uniforms)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+
 def apply(policy: AugmentationPolicy, images: Any, uniforms: Any) -> Any:
     """Augment a batch with the randomness given.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from cvcore.views import view_of_pass
+
 
 def epoch_seed(seed: int, epoch: int, use: int) -> int:
     """Derive one 31-bit seed for one use in one epoch, so that a resumed epoch repeats itself."""
@@ -36,7 +38,8 @@ class TrainingBatches(keras.utils.PyDataset):
     An epoch is one pass, or `steps_per_epoch` batches of a stream of passes that goes on from epoch to epoch.
 
     Args:
-        inputs: (n, ...) array, memory map or some rows of one, pictures 0..255 or features.
+        inputs: (n, ...) array, memory map or some rows of one, pictures 0..255 or activations; or a list of
+            them, stored views of the same n pictures, of which each pass takes the next.
         labels: int (n,).
         batch_size: rows a batch; the last one of a pass may be smaller.
         seed: of the run.
@@ -45,14 +48,14 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        inputs: np.ndarray | Rows,
+        inputs: np.ndarray | Rows | list[np.ndarray | Rows],
         labels: np.ndarray,
         batch_size: int,
         seed: int,
         steps_per_epoch: int | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self._inputs = inputs
+        self._views = inputs if isinstance(inputs, list) else [inputs]
         self._labels = labels
         self._batch_size = batch_size
         self._seed = seed
@@ -67,7 +70,8 @@ class TrainingBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         passed, place = divmod((self.epoch - 1) * self._steps + index, self._per_pass)
         rows = self._order_of(passed + 1)[place * self._batch_size : (place + 1) * self._batch_size]
-        return np.asarray(self._inputs[rows], np.float32), self._labels[rows]
+        inputs = self._views[view_of_pass(passed + 1, len(self._views))]
+        return np.asarray(inputs[rows], np.float32), self._labels[rows]
 
     def _order_of(self, number: int) -> np.ndarray:
         if self._order[0] != number:

@@ -50,9 +50,15 @@ def _xla() -> bool | str:
     return False if keras.config.backend() == "tensorflow" else "auto"
 
 
-def reseed(model: keras.Model, seed: int, epoch: int) -> None:
-    """Set the random state of dropout and augmentation from (seed, epoch), so that a resumed epoch repeats itself."""
-    for index, layer in enumerate(model.layers):
+def reseed(layers: list[Any], seed: int, epoch: int) -> None:
+    """Set the random state of dropout and augmentation from (seed, epoch), so that a resumed epoch repeats itself.
+
+    Args:
+        layers: in an order that is that of the run: a layer's place decides what it draws.
+        seed: of the run.
+        epoch: of the run, from 1.
+    """
+    for index, layer in enumerate(layers):
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
             generator.state.assign([epoch_seed(seed, epoch, use=index + 1), 0])
@@ -71,7 +77,7 @@ def assign(variables: list[Any], arrays: list[np.ndarray]) -> None:
 
 def fit(
     model: keras.Model, session: Session, phase: Phase, batches: TrainingBatches, validation: EvaluationBatches,
-    changing: list[Any],
+    changing: list[Any], *, layers: list[Any], evaluated: keras.Model,
 ) -> None:  # fmt: skip
     """Train a compiled model from where the session's state is in this phase to the phase's end.
 
@@ -82,27 +88,43 @@ def fit(
         batches: of the training split.
         validation: of the validation split.
         changing: the variables whose best values are kept.
+        layers: as `reseed` takes them.
+        evaluated: the model that takes what `validation` gives: the same one, or a compiled one of the same weights.
 
     Raises:
         CvcoreError: the run directory cannot be written, or the loss is no longer a finite number.
     """
     state = session.state
     asked_for = callbacks_of(phase, session.path, state.phase_rows)
-    fence, recorder = Fence(session.writer), Recorder(session, phase, batches, changing, asked_for)
+    fence, recorder = Fence(session.writer), Recorder(session, phase, batches, changing, asked_for, layers)
+    apart = [] if evaluated is model else [EvaluationApart(evaluated, validation)]
     try:
         with disk_errors_as_sentences(session.path):
             model.fit(
                 batches,
-                validation_data=validation,
+                validation_data=None if apart else validation,
                 initial_epoch=state.phase_epochs,
                 epochs=phase.recipe.epochs,
-                callbacks=[fence, *asked_for, FenceEnd(fence), recorder],
+                callbacks=[*apart, fence, *asked_for, FenceEnd(fence), recorder],
                 verbose=0,
                 shuffle=False,
             )
     finally:
         close(asked_for)
         fence.release()
+
+
+class EvaluationApart(keras.callbacks.Callback):
+    """Evaluate after each epoch on another model of the same weights, as if `fit` had done so; the first callback."""
+
+    def __init__(self, evaluated: keras.Model, validation: EvaluationBatches) -> None:
+        super().__init__()
+        self.evaluated, self.validation = evaluated, validation
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        found = self.evaluated.evaluate(self.validation, verbose=0, return_dict=True)
+        if logs is not None:  # which the callbacks after this one are given too
+            logs.update({f"val_{name}": value for name, value in found.items()})
 
 
 class Fence(keras.callbacks.Callback):
@@ -169,11 +191,11 @@ class Recorder(keras.callbacks.Callback):
 
     def __init__(
         self, session: Session, phase: Phase, batches: TrainingBatches, changing: list[Any],
-        others: list[keras.callbacks.Callback],
+        others: list[keras.callbacks.Callback], layers: list[Any],
     ) -> None:  # fmt: skip
         super().__init__()
         self.session, self.phase, self.batches, self.changing = session, phase, batches, changing
-        self.others = others
+        self.others, self.layers = others, layers
         self.began = self.first_step = 0.0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -187,7 +209,7 @@ class Recorder(keras.callbacks.Callback):
         self.began = time.perf_counter()
         number = len(self.session.state.rows) + 1
         self.batches.epoch = number
-        reseed(self.model, self.session.seed, number)
+        reseed(self.layers, self.session.seed, number)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}

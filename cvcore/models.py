@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,8 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from cvcore.augmentation import AugmentationPolicy
-from cvcore.augmentation_layer import Augmentation
+from cvcore.augmentation import UNIFORMS, AugmentationPolicy
+from cvcore.augmentation_layer import Augmentation, Drawn
 from cvcore.base_weights import BaseWeights, load_base
 from cvcore.bases import pixels_become
 from cvcore.errors import InvalidRecipe
@@ -27,6 +28,36 @@ class CaffePreprocessing(layers.Layer):
 
     def call(self, images: Any) -> Any:
         return keras.ops.flip(images, axis=-1) - keras.ops.convert_to_tensor([103.939, 116.779, 123.68], images.dtype)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a network with a pretrained base is divided: below nothing is trained, and a look at a picture is enough.
+
+    Attributes:
+        layer: name of the layer after which it is cut.
+        below: pixels (n, image_size, image_size, 3), float32 0..255, to activations.
+        above: activations to probabilities (n, 1) or (n, classes); shares its layers with the whole model.
+    """
+
+    layer: str
+    below: keras.Model
+    above: keras.Model
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The hash of the weights below, in their order, as they were when it was first asked for."""
+        digest = hashlib.sha256()
+        for weight in self.below.weights:
+            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).data)
+        return digest.hexdigest()
+
+    def below_views(self, augmentation: AugmentationPolicy) -> keras.Model:
+        """Assemble [pixels, uniform numbers (n, UNIFORMS) that decide how they are changed] to activations."""
+        image = keras.Input(self.below.input_shape[1:], name="image")
+        uniforms = keras.Input((UNIFORMS,), name="uniforms")
+        changed = Drawn(augmentation, name="augmentation")([image, uniforms])
+        return keras.Model([image, uniforms], self.below(changed), name="views")
 
 
 @dataclass(frozen=True)
@@ -58,16 +89,32 @@ class Network:
             x = Augmentation(augmentation, name="augmentation")(inputs)
         return keras.Model(inputs, self._through(self.head, self._through(self.body, x)), name="fourways")
 
-    @cached_property
-    def feature_model(self) -> keras.Model:
-        """Assemble pixels to features: everything before the head."""
-        inputs = keras.Input(_input_shape(self.recipe), name="image")
-        return keras.Model(inputs, self._through(self.body, inputs), name="features")
+    def cut(self, trainable: str) -> Cut | None:
+        """Divide the network below what a phase trains, or return None where nothing below is worth storing.
 
-    def head_model(self) -> keras.Model:
-        """Assemble features to probabilities: the head alone."""
-        inputs = keras.Input(self.feature_model.output_shape[1:], name="feature")
-        return keras.Model(inputs, self._through(self.head, inputs), name="head")
+        Args:
+            trainable: as `train_only` takes it: `head` cuts after the body, a layer of the base at the last tensor
+                below it through which everything flows. What lies between the two is not trained either.
+        """
+        if self.base is None:
+            return None
+        if trainable == "head":
+            return Cut(self.body[-1].name, *self._divided(self.body, self.head, "feature"))
+        names = [layer.name for layer in self.base.layers]
+        last = _neck(self.base, names.index(trainable))
+        if last is None:
+            return None
+        place, neck = self.body.index(self.base), self.base.layers[last].output
+        bottom = keras.Model(self.base.inputs, neck, name=f"{self.base.name}_below")
+        top = keras.Model(neck, self.base.output, name=f"{self.base.name}_above")
+        upper = (top, *self.body[place + 1 :], *self.head)
+        return Cut(names[last], *self._divided((*self.body[:place], bottom), upper, "activation"))
+
+    def _divided(self, lower: tuple[Any, ...], upper: tuple[Any, ...], name: str) -> tuple[keras.Model, keras.Model]:
+        image = keras.Input(_input_shape(self.recipe), name="image")
+        below = keras.Model(image, self._through(lower, image), name="below")
+        between = keras.Input(below.output_shape[1:], name=name)
+        return below, keras.Model(between, self._through(upper, between), name="above")
 
     def preprocessed(self, preprocessing: Preprocessing) -> Network:
         """Return the same layers with the same weights behind another preprocessing of the pixels."""
@@ -115,6 +162,27 @@ class Network:
         trainable = {id(weight) for weight in self.base.trainable_weights} if self.base else set()
         every = [weight for layer in (*self.body, *self.head) for weight in layer.weights]
         return [weight for weight in every if id(weight) not in frozen or id(weight) in trainable]
+
+
+def _neck(base: keras.Model, frozen: int) -> int | None:
+    """Find the last of the base's first `frozen` layers whose output is all that the layers after it take from before.
+
+    Returns:
+        Its place among the base's layers; None where only the pictures themselves are such a place.
+    """
+    makers = {
+        id(tensor): place for place, layer in enumerate(base.layers) for tensor in keras.tree.flatten(layer.output)
+    }
+    reaches = list(range(len(base.layers)))  # of each layer, the last one that takes its output
+    for place, layer in enumerate(base.layers):
+        for tensor in keras.tree.flatten(layer.input) if place else []:
+            reaches[makers[id(tensor)]] = place
+    necks, open_until = [], 0
+    for place in range(frozen):
+        if open_until <= place:  # nothing made before this layer is taken after it
+            necks.append(place)
+        open_until = max(open_until, reaches[place])
+    return necks[-1] if necks and necks[-1] > 0 else None
 
 
 def build(

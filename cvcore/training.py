@@ -13,11 +13,9 @@ import numpy as np
 
 from cvcore import devices, evaluation
 from cvcore.base_weights import BaseWeights, find_weights
-from cvcore.batches import EvaluationBatches, Rows, TrainingBatches, mean_image, validation_rows
-from cvcore.datasets import Dataset, find_dataset, pixels
-from cvcore.datasets.subset import training_rows
-from cvcore.errors import CvcoreError, StoppedOnRequest, SupersededAttempt
-from cvcore.features import feature_key, mapped_features, stored_features
+from cvcore.batches import EvaluationBatches, TrainingBatches, validation_rows
+from cvcore.datasets import Dataset, find_dataset
+from cvcore.errors import CvcoreError, InvalidRecipe, StoppedOnRequest, SupersededAttempt
 from cvcore.fitting import StopCheck, assign, compile_model, fit, predicting
 from cvcore.models import Network, build, count_parameters
 from cvcore.new_run import check_fits
@@ -25,6 +23,7 @@ from cvcore.recipe import make_recipe
 from cvcore.run_directory import Run, load_run
 from cvcore.run_writer import RunWriter, start_attempt
 from cvcore.strategies import Phase, phases
+from cvcore.training_data import TrainingData
 from cvcore.training_state import STATE_FILE, TrainingState
 
 Progress = Callable[[dict[str, Any]], None]
@@ -100,6 +99,7 @@ class Session:
         self.network: Network | None = None
         self.weights: BaseWeights | None = None
         self.timings: dict[str, float] = {}
+        self.work = {"decoded_pictures": 0, "extracted_pictures": 0, **(run.info.get("work") or {})}
         self.began = time.perf_counter()
         self.earlier = self.state.elapsed
 
@@ -116,7 +116,7 @@ class Session:
                 wanted["id"], wanted["fingerprint"], lambda done, n: self.report("finding pictures", done, n)
             )
         check_fits(self.recipe, dataset)
-        data = _Data(self, dataset)
+        data = TrainingData(self, dataset)
         self.network = network = self.build_network(dataset, weights_file, data.mean())
         self.timings["preparation"] = round(time.perf_counter() - self.began, 3)
         # What the last phase may change includes what the earlier ones may: one list serves the whole run.
@@ -145,48 +145,70 @@ class Session:
             self.writer.update(weights=self.weights.summary())
         return build(self.recipe, classes, self.seed, self.weights, mean)
 
-    def train_phase(self, index: int, phase: Phase, network: Network, changing: list[Any], data: _Data) -> None:
+    def train_phase(self, index: int, phase: Phase, network: Network, changing: list[Any], data: TrainingData) -> None:
         """Train one phase from where the state is in it; the network ends with the best weights of the phase."""
-        state, recipe = self.state, phase.recipe
+        state = self.state
         network.train_only(phase.trainable)
-        model = network.head_model() if phase.on_features else network.model(recipe.augmentation)
-        compile_model(model, recipe)
         if not state.phase_ended:
-            inputs, labels = data.inputs("train", network, phase.on_features)
-            batches = TrainingBatches(inputs, labels, recipe.batch_size, self.seed, recipe.steps_per_epoch)
-            inputs, labels = data.inputs("validation", network, phase.on_features)
-            # The whole run's recipe, not the phase's: the best epoch is chosen among the epochs of all phases.
-            whole = self.recipe
-            rows = validation_rows(len(labels), whole.batch_size, whole.validation_steps, self.seed)
-            fit(model, self, phase, batches, EvaluationBatches(inputs, labels, rows=rows), changing)
+            self.fit_phase(phase, network, changing, data)
         assign(changing, state.phase_best)
         state.begin_phase(index + 1)
 
-    def finish(self, network: Network, data: _Data) -> None:
+    def fit_phase(self, phase: Phase, network: Network, changing: list[Any], data: TrainingData) -> None:
+        """Train the whole model on pictures, or what is above the cut on activations of them; evaluate it there."""
+        recipe, policy = phase.recipe, phase.recipe.augmentation
+        cut = data.cut(network, phase.trainable, wanted=bool(recipe.views))
+        if recipe.views and cut is None:
+            raise InvalidRecipe(f"views are of what frozen layers make of pictures; below {phase.trainable} there are "
+                                "none: set views to 0 or unfreeze_from to a later layer")  # fmt: skip
+        model = whole = network.model(policy)
+        evaluated = cut.above if cut else whole
+        inputs: Any
+        if cut and recipe.views:
+            model, inputs = cut.above, data.views(network, cut, recipe)
+        elif cut and (policy is None or policy.is_identity):
+            model, inputs = cut.above, data.activations("train", network, cut)
+        else:
+            inputs = data.pictures("train")
+        for compiled in {id(each): each for each in (model, evaluated)}.values():
+            compile_model(compiled, recipe)
+        batches = TrainingBatches(inputs, data.labels("train"), recipe.batch_size, self.seed, recipe.steps_per_epoch)
+        inputs, labels = data.inputs("validation", network, cut), data.labels("validation")
+        # The whole run's recipe, not the phase's: the best epoch is chosen among the epochs of all phases.
+        chosen = self.recipe
+        rows = validation_rows(len(labels), chosen.batch_size, chosen.validation_steps, self.seed)
+        validation = EvaluationBatches(inputs, labels, rows=rows)
+        # What is trained on stored features alone has always drawn its dropout by its own layers' places.
+        layers = [None, *network.head] if phase.on_features else whole.layers
+        fit(model, self, phase, batches, validation, changing, layers=layers, evaluated=evaluated)
+
+    def finish(self, network: Network, data: TrainingData) -> None:
         """Evaluate the best checkpoint, on the test split for the first and only time, and write what it says."""
         began = time.perf_counter()
         self.report("evaluating", 0, 0)
         network.train_only(self.phases[-1].trainable)
-        final = network.model(self.phases[-1].recipe.augmentation)
-        on_features = all(phase.on_features for phase in self.phases)
-        model = predicting(network.head_model() if on_features else network.model())
+        last = self.phases[-1]
+        cut, model = data.cut(network, last.trainable), None
         parts: list[tuple[str, list[str], np.ndarray, np.ndarray]] = []
         otherwise = self.recipe.test_preprocessing if self.recipe.tests_other_pixels else None
         tested = network.preprocessed(otherwise) if otherwise else network
         for split, seen in (("validation", network), ("test", tested)):
             if paths := data.paths(split):
-                inputs, labels = data.inputs(split, seen, on_features)
-                if seen is not network and not on_features:
-                    model = predicting(seen.model())
-                outputs = model.predict(EvaluationBatches(inputs, labels), verbose=0, callbacks=[StopCheck(self)])
+                seen_cut = cut if seen is network else data.cut(seen, last.trainable)
+                inputs, labels = data.inputs(split, seen, seen_cut), data.labels(split)
+                if model is None or seen is not network:
+                    model = predicting(seen_cut.above if seen_cut else seen.model())
+                batches = EvaluationBatches(inputs, labels)
+                outputs = model.predict(batches, verbose=0, callbacks=[StopCheck(self)])
                 parts.append((split, paths, labels, evaluation.class_probabilities(np.asarray(outputs, np.float64))))
         test = next(((part[3], part[2]) for part in parts if part[0] == "test"), (None, None))
+        final = network.model(last.recipe.augmentation)
         self.save_checkpoint(final)
         self.writer.text("predictions.csv", evaluation.predictions_csv(parts, data.class_names))
         self.write_metrics(evaluation.test_metrics(*test), count_parameters(final))
         self.timings["evaluation"] = round(time.perf_counter() - began, 3)
         self.timings["total"] = round(self.elapsed(), 3)
-        self.writer.finish("done", timings=self.timings, peak_memory=devices.peak_memory_mb())
+        self.writer.finish("done", timings=self.timings, work=self.work, peak_memory=devices.peak_memory_mb())
 
     def stop(self) -> None:
         """Keep what a stopped run has: its best checkpoint and that epoch's figures, and its state for a resume."""
@@ -198,7 +220,7 @@ class Session:
             self.write_metrics(evaluation.test_metrics(None, None), count_parameters(model))
         sentence = "Stopped on request before the test set was used; resume it to finish."
         timings = {**self.timings, "total": round(self.elapsed(), 3)}
-        self.writer.finish("stopped", sentence, timings=timings, peak_memory=devices.peak_memory_mb())
+        self.writer.finish("stopped", sentence, timings=timings, work=self.work, peak_memory=devices.peak_memory_mb())
 
     def write_metrics(self, test: dict[str, Any], parameters: dict[str, int] | None) -> None:
         """Replace metrics.json."""
@@ -240,58 +262,6 @@ class Session:
         self.writer.progress(document, now=steps == 0)
         if self.on_progress:
             self.on_progress(document)
-
-
-class _Data:
-    """The pictures of a run, decoded once, and the features of its base, computed once; both on first use."""
-
-    def __init__(self, session: Session, dataset: Dataset) -> None:
-        self.session, self.dataset = session, dataset
-        self.class_names = dataset.class_names
-        chosen = session.recipe.train_pictures  # of the training split; a finetune recipe's start has the same
-        self.rows = None if chosen is None else training_rows(dataset.labels("train"), chosen)
-
-    def paths(self, split: str) -> list[str]:
-        return [picture.path for picture in self.dataset.split(split)]
-
-    def labels(self, split: str) -> np.ndarray:
-        labels = self.dataset.labels(split)
-        return labels if split != "train" or self.rows is None else labels[self.rows]
-
-    def pictures(self, split: str) -> np.ndarray | Rows:
-        """Return the decoded pictures of a split, uint8 (n, image_size, image_size, channels)."""
-        recipe, report = self.session.recipe, self.session.report
-        images = pixels(
-            self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias,
-            progress=lambda done, n: report(f"reading {split} pictures", done, n), color_mode=recipe.color_mode,
-        )  # fmt: skip
-        return images if split != "train" or self.rows is None else Rows(images, self.rows)
-
-    def mean(self) -> np.ndarray | None:
-        """Return the mean picture of the training and validation splits where the recipe subtracts it, else None."""
-        recipe = self.session.recipe
-        if "mean_image" not in (recipe.preprocessing, recipe.test_preprocessing):
-            return None
-        return mean_image(self.pictures("train"), self.pictures("validation"))
-
-    def inputs(self, split: str, network: Network, on_features: bool) -> tuple[np.ndarray | Rows, np.ndarray]:
-        """Return what a model of this network takes for a split, pictures or features, and the labels."""
-        images, labels = self.pictures(split), self.labels(split)
-        if not on_features:
-            return images, labels
-        assert self.session.weights is not None
-        report, seconds = self.session.report, self.session.state.seconds
-        decides = (network, self.session.weights.sha256, self.dataset.fingerprint, split)
-        key = feature_key(*decides)
-        if split == "train" and self.rows is not None:
-            whole = mapped_features(key, len(self.dataset.split(split)))
-            if whole is not None:  # by a run on all of them
-                return Rows(whole, self.rows), labels
-            key = feature_key(*decides, len(self.rows))
-        began = time.perf_counter()
-        stored = stored_features(network, images, key, lambda done, n: report(f"features of {split}", done, n))
-        seconds["features"] = seconds.get("features", 0.0) + time.perf_counter() - began
-        return stored, labels
 
 
 def load_checkpoint(network: Network, run: Run) -> None:

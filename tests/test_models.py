@@ -13,7 +13,7 @@ from cvcore.augmentation_layer import Augmentation
 from cvcore.base_weights import BUNDLED, BaseWeights, find_weights, load_base
 from cvcore.bases import BASES
 from cvcore.errors import InvalidRecipe, WeightsNotFound
-from cvcore.fitting import compile_model, predicting
+from cvcore.fitting import compile_model
 from cvcore.models import CaffePreprocessing, build, describe, describe_base
 from cvcore.published import get_recipe
 from cvcore.recipe import make_recipe
@@ -178,7 +178,6 @@ def test_greys_have_one_channel_throughout():
     network = build(GREYS, 2)
     assert network.model().input_shape == (None, 32, 32, 1)
     assert network.model(tiny_augmented.augmentation).input_shape == (None, 32, 32, 1)
-    assert network.feature_model.input_shape == (None, 32, 32, 1)
     assert network.body[2].kernel.shape == (3, 3, 1, 4)
 
 
@@ -189,8 +188,8 @@ def test_network_behind_another_preprocessing_keeps_its_weights(how):
     other = network.preprocessed(how)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     expected = {"rescale": images / 255, "none": images, "base": CaffePreprocessing()(images)}[how]
-    seen = network.preprocessed("none").feature_model(expected)
-    np.testing.assert_allclose(other.feature_model(images), seen, rtol=1e-4, atol=1e-4)
+    seen = network.preprocessed("none").cut("head").below(expected)
+    np.testing.assert_allclose(other.cut("head").below(images), seen, rtol=1e-4, atol=1e-4)
     assert other.head is network.head and other.base is network.base and other.recipe.preprocessing == how
     assert network.recipe == recipe and network.body[0].name == "preprocessing"
 
@@ -244,15 +243,6 @@ def test_base_answers_alike_in_training_and_at_inference(base):
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     model = network.model()
     np.testing.assert_allclose(model(images, training=True), model(images, training=False), atol=1e-6)
-
-
-def test_features_then_head_are_the_whole_network():
-    network = build(tiny_features, 2, weights=find_weights(tiny_features, 0))
-    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
-    features = predicting(network.feature_model).predict(images, verbose=0)
-    assert features.shape == (3, 128)
-    whole = predicting(network.model()).predict(images, verbose=0)
-    np.testing.assert_allclose(network.head_model()(features), whole, atol=1e-5)
 
 
 def weights_of_another_network(folder, ending):

@@ -14,7 +14,6 @@ from pages_drawn import draw, sound, words
 from cvcore import run_directory
 from cvcore.errors import CvcoreError, RunDamaged, SupersededAttempt
 from cvcore.estimate import estimate
-from cvcore.features import stored_features
 from cvcore.processes import described, this_process
 from cvcore.published import get_recipe
 from cvcore.run_directory import SILENT_AFTER, STOP_FILE, list_runs, load_run, request_stop
@@ -160,21 +159,6 @@ def test_resume_from_a_stale_page_does_not_queue_a_run_that_is_done(tmp_path):
     with pytest.raises(CvcoreError, match="is done"):
         requeue(stale)
     assert load_run(stale.id, tmp_path).status == "done"
-
-
-def test_damaged_stored_features_are_computed_again(tmp_path, monkeypatch):
-    import numpy as np
-
-    from cvcore.models import build
-    from cvcore.recipe import make_recipe
-
-    monkeypatch.setenv("CVCORE_CACHE", str(tmp_path))
-    recipe = make_recipe(id="tiny", strategy="features", base="doodle-base", image_size=32, weights="random")
-    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    network = build(recipe, 2)
-    first = np.array(stored_features(network, images, "key"))
-    (tmp_path / "features" / "key.npy").write_bytes(b"half a fi")
-    assert np.array_equal(stored_features(network, images, "key"), first)
 
 
 def settle(folder):

@@ -5,11 +5,12 @@ import pytest
 from handmade_runs import DATASET, write_run
 from tiny_lessons import tiny_features, tiny_finetune, tiny_greys, tiny_scratch
 
-from cvcore import api, comparison, estimate
+from cvcore import activations, api, comparison, estimate
+from cvcore.base_weights import find_weights
 from cvcore.batches import Rows, mean_image
 from cvcore.datasets.subset import training_rows
 from cvcore.errors import InvalidRecipe
-from cvcore.features import feature_key, mapped_features
+from cvcore.extraction import what_is_stored
 from cvcore.models import build
 from cvcore.new_run import check_continues
 from cvcore.recipe import make_recipe
@@ -77,7 +78,7 @@ def test_a_run_on_fewer_pictures_is_a_run_on_a_folder_that_has_no_others(lessons
 
 def test_the_mean_image_is_of_the_pictures_trained_on(lessons, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("cvcore.training.mean_image", lambda *splits: seen.append(splits) or mean_image(*splits))
+    monkeypatch.setattr("cvcore.training_data.mean_image", lambda *splits: seen.append(splits) or mean_image(*splits))
     api.train(tiny_greys.with_changes(train_pictures=8, epochs=1), lessons.dataset(), runs=tmp_path)
     assert [len(split) for split in seen[0]] == [8, 14]
 
@@ -86,20 +87,21 @@ def test_stored_features_of_all_pictures_serve_and_else_only_those_wanted_are_co
     dataset, fewer = lessons.dataset("three"), tiny_features.with_changes(train_pictures=9, epochs=2)
     monkeypatch.setenv("CVCORE_CACHE", str(tmp_path / "cache"))
     first = api.train(fewer, dataset, runs=tmp_path)
-    from cvcore.base_weights import find_weights
+    network = build(tiny_features, 3, weights=find_weights(tiny_features, 0))
+    cut = network.cut("head")
 
-    network, weights = build(tiny_features, 3), find_weights(tiny_features, 0).sha256
-    keys = [feature_key(network, weights, dataset.fingerprint, "train", chosen) for chosen in (9, None, 8)]
-    assert len(set(keys)) == 3
-    assert mapped_features(keys[0], 9) is not None and mapped_features(keys[1], 27) is None
+    def stored(chosen):
+        what = what_is_stored(tiny_features, cut, dataset.fingerprint, "train", train_pictures=chosen)
+        return activations.stored(activations.key_of(what), chosen or 27)
+
+    assert stored(9) is not None and stored(None) is None
     api.train(tiny_features.with_changes(epochs=1), dataset, runs=tmp_path)
-    whole = mapped_features(keys[1], 27)
-    np.testing.assert_allclose(whole[training_rows(dataset.labels("train"), 9)], mapped_features(keys[0], 9), atol=1e-5)
+    np.testing.assert_allclose(stored(None)[training_rows(dataset.labels("train"), 9)], stored(9), atol=1e-5)
     again = api.train(fewer, dataset, runs=tmp_path)
     columns = ["loss", "accuracy", "val_loss", "val_accuracy"]
     np.testing.assert_allclose(again.history()[columns], first.history()[columns], atol=1e-5)
     api.train(fewer.with_changes(train_pictures=8), dataset, runs=tmp_path)
-    assert mapped_features(keys[2], 8) is None, "those of all pictures were there"
+    assert stored(8) is None, "those of all pictures were there"
 
 
 def test_a_finetune_recipe_has_the_number_of_the_recipe_it_starts_from(lessons, tmp_path):

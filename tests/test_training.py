@@ -10,18 +10,17 @@ from tiny_lessons import (
     tiny_features,
     tiny_features_augmented,
     tiny_features_softmax,
+    tiny_features_views,
     tiny_finetune,
+    tiny_finetune_views,
     tiny_greys,
     tiny_scratch,
     write_lesson,
 )
 
 from cvcore import api
-from cvcore.base_weights import find_weights
 from cvcore.datasets import pixels
 from cvcore.errors import CvcoreError, InvalidRecipe
-from cvcore.features import feature_key, stored_features
-from cvcore.models import build
 from cvcore.recipe import make_recipe
 from cvcore.run_directory import HISTORY_COLUMNS, list_runs, load_run
 from cvcore.statistics import wilson_interval
@@ -34,6 +33,8 @@ STRATEGIES = {
     "features cached": (tiny_features, "two", 3),
     "features end to end": (tiny_features_augmented, "two", 2),
     "finetune": (tiny_finetune, "two", 5),
+    "features of stored views": (tiny_features_views, "two", 3),
+    "finetune on stored views": (tiny_finetune_views, "two", 5),
     "three classes": (tiny_scratch, "three", 3),
     "no test split": (tiny_features, "no-test", 3),
     "softmax of two, batch norm": (tiny_features_softmax, "two", 2),
@@ -183,38 +184,13 @@ def test_same_seed_repeats_a_run_and_another_seed_does_not(lessons, tmp_path):
 
 def test_features_are_stored_once_and_used_again_by_another_seed(lessons):
     lessons.trained(tiny_features)
-    stored = {path: path.stat().st_mtime_ns for path in (lessons.cache / "features").iterdir()}
+    stored = {path: path.stat().st_mtime_ns for path in (lessons.cache / "activations").glob("*.npy")}
     assert len(stored) >= 2
     phases = []
     api.train(tiny_features, lessons.dataset(), seed=5, runs=lessons.runs,
               on_progress=lambda now: phases.append(now["phase"]))  # fmt: skip
-    assert {path: path.stat().st_mtime_ns for path in (lessons.cache / "features").iterdir()} == stored
+    assert {path: path.stat().st_mtime_ns for path in (lessons.cache / "activations").glob("*.npy")} == stored
     assert not [phase for phase in phases if phase.startswith("features")]
-
-
-def test_stored_features_are_what_the_base_computes(lessons):
-    dataset = lessons.dataset()
-    weights = find_weights(tiny_features, 0)
-    network = build(tiny_features, 2, seed=3, weights=weights)
-    images = pixels(dataset, "validation", 32, "bilinear", False)
-    key = feature_key(network, weights.sha256, dataset.fingerprint, "validation")
-    stored = stored_features(network, images, key)
-    assert stored.dtype == np.float32 and stored.shape == (14, 128)
-    expected = network.base(np.asarray(images, np.float32) / 255, training=False)
-    expected = keras.ops.convert_to_numpy(keras.ops.mean(expected, axis=(1, 2)))
-    np.testing.assert_allclose(stored, expected, rtol=1e-4, atol=1e-5)
-    assert expected.std() > 0.01
-
-
-def test_feature_key_changes_with_everything_that_decides_features(lessons):
-    def key(weights="w", fingerprint="f", split="train", **changes):
-        return feature_key(build(tiny_features.with_changes(**changes), 2), weights, fingerprint, split)
-
-    keys = [key(), key(weights="x"), key(fingerprint="g"), key(split="test"), key(image_size=40),
-            key(interpolation="nearest"), key(antialias=True), key(preprocessing="none"),
-            key(pooling="flatten")]  # fmt: skip
-    assert len(set(keys)) == len(keys)
-    assert key(dropout=0.5, learning_rate=0.1, epochs=9) == keys[0]
 
 
 def test_only_the_top_of_the_base_changes_in_fine_tuning(lessons):

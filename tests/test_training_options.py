@@ -5,12 +5,10 @@ import numpy as np
 import pytest
 from tiny_lessons import tiny_features, tiny_features_softmax, tiny_finetune, tiny_greys, tiny_scratch
 
-from cvcore import api, base_weights, devices
-from cvcore.base_weights import find_weights
+from cvcore import api, base_weights
 from cvcore.batches import validation_rows
-from cvcore.datasets import pixel_cache, pixels
+from cvcore.datasets import pixels
 from cvcore.evaluation import cross_entropy
-from cvcore.features import feature_key
 from cvcore.models import build
 from cvcore.run_directory import list_runs, load_run, request_stop
 
@@ -99,35 +97,6 @@ def test_test_preprocessing_changes_the_test_figures_and_nothing_else(recipe, le
     # And with the test pictures' own pixels it says what the run says.
     second = keras.ops.convert_to_numpy(model(images * 255, training=False))[:, 0]
     np.testing.assert_allclose(second, probabilities(run, "test")[:, 1], atol=2e-4)
-
-
-def test_features_of_otherwise_preprocessed_pictures_are_stored_apart():
-    weights = find_weights(tiny_features, 0)
-    network = build(tiny_features, 2)
-    keys = {how: feature_key(network.preprocessed(how), weights.sha256, "f", "test") for how in ("base", "none")}
-    assert keys["base"] == feature_key(network, weights.sha256, "f", "test") != keys["none"]
-
-
-def test_features_in_another_precision_are_stored_apart():
-    network = build(tiny_features, 2)
-    full = feature_key(network, "w", "f", "test")
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        assert feature_key(network, "w", "f", "test") != full
-    finally:
-        keras.config.set_dtype_policy("float32")
-
-
-def test_features_on_a_gpu_or_of_pixels_decoded_otherwise_are_stored_apart(monkeypatch):
-    network = build(tiny_features, 2)
-    monkeypatch.setattr(devices, "gpus", list)
-    keys = [feature_key(network, "w", "f", "test")]
-    with monkeypatch.context() as patch:
-        patch.setattr(pixel_cache, "VERSION", 2)
-        keys.append(feature_key(network, "w", "f", "test"))
-    monkeypatch.setattr(devices, "gpus", lambda: [devices.Gpu("NVIDIA H200")])
-    keys.append(feature_key(network, "w", "f", "test"))
-    assert len(set(keys)) == 3
 
 
 @pytest.mark.parametrize(("rows", "status"), [(1, "failed"), (0, "done")])

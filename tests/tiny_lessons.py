@@ -36,6 +36,8 @@ tiny_greys = tiny_scratch.with_changes(
 tiny_finetune = tiny_features.then(
     id="tiny-finetune", unfreeze_from="block4_conv1", learning_rate=0.001, epochs=2, augmentation=AUGMENTATION
 )
+tiny_features_views = tiny_features_augmented.with_changes(id="tiny-features-views", views=2, epochs=3)
+tiny_finetune_views = tiny_finetune.with_changes(id="tiny-finetune-views", views=2)
 # Its head never gets better, so that early stopping ends the first phase after 1 + 2 of 6 epochs on any machine.
 tiny_stubborn = tiny_finetune.with_changes(
     id="tiny-stubborn", starts_from={"learning_rate": 1e-30, "early_stopping_patience": 2, "epochs": 6}

@@ -1,0 +1,150 @@
+"""What the phases of a run are trained and evaluated on: decoded pictures, or activations of a frozen base."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvcore import activations
+from cvcore.batches import Rows, mean_image
+from cvcore.datasets import Dataset, pixels
+from cvcore.datasets.subset import training_rows
+from cvcore.extraction import bytes_of_row, extracted, what_is_stored
+from cvcore.models import Cut, Network
+from cvcore.recipe import Recipe
+from cvcore.views import view_uniforms
+
+if TYPE_CHECKING:
+    from cvcore.training import Session
+
+
+class TrainingData:
+    """The pictures of a run, decoded once, and their activations at a cut, computed once; both on first use."""
+
+    def __init__(self, session: Session, dataset: Dataset) -> None:
+        self.session, self.dataset = session, dataset
+        self.class_names = dataset.class_names
+        chosen = session.recipe.train_pictures  # of the training split; a finetune recipe's start has the same
+        self.rows = None if chosen is None else training_rows(dataset.labels("train"), chosen)
+
+    def paths(self, split: str) -> list[str]:
+        return [picture.path for picture in self.dataset.split(split)]
+
+    def labels(self, split: str) -> np.ndarray:
+        labels = self.dataset.labels(split)
+        return labels if split != "train" or self.rows is None else labels[self.rows]
+
+    def pictures(self, split: str) -> np.ndarray | Rows:
+        """Return the decoded pictures of a split, uint8 (n, image_size, image_size, channels)."""
+        recipe, meter = self.session.recipe, _Meter(self.session, f"reading {split} pictures")
+
+        def progress(done: int, pictures: int) -> None:
+            meter.computed = done
+            meter.show(done, pictures)
+
+        with meter.noted("pictures", "decoded_pictures"):
+            images = pixels(
+                self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias, progress=progress,
+                color_mode=recipe.color_mode,
+            )  # fmt: skip
+        return images if split != "train" or self.rows is None else Rows(images, self.rows)
+
+    def mean(self) -> np.ndarray | None:
+        """Return the mean picture of the training and validation splits where the recipe subtracts it, else None."""
+        recipe = self.session.recipe
+        if "mean_image" not in (recipe.preprocessing, recipe.test_preprocessing):
+            return None
+        return mean_image(self.pictures("train"), self.pictures("validation"))
+
+    def cut(self, network: Network, trainable: str, wanted: bool = False) -> Cut | None:
+        """Return where the network is cut for what is trained, or None where pictures are all it can be given.
+
+        Args:
+            network: with this part trainable.
+            trainable: as a phase says it.
+            wanted: also where the store cannot hold the activations of all pictures as they are, which else makes each
+                look at one go through the frozen part again: the same mathematics, slower.
+        """
+        cut = network.cut(trainable)
+        if cut is None or wanted:
+            return cut
+        rows = sum(len(self.labels(split)) for split in self.dataset.counts)
+        return cut if activations.fits(rows * bytes_of_row(cut)) else None
+
+    def inputs(self, split: str, network: Network, cut: Cut | None) -> np.ndarray | Rows:
+        """Return what the part above the cut takes for a split, or what the whole model takes where there is no cut."""
+        return self.activations(split, network, cut) if cut else self.pictures(split)
+
+    def activations(self, split: str, network: Network, cut: Cut) -> np.ndarray | Rows:
+        """Return the activations of a split's pictures as they are, float32 (n, ...)."""
+        return self._extracted(split, network, cut, _Meter(self.session, f"features of {split} pictures"))
+
+    def views(self, network: Network, cut: Cut, recipe: Recipe) -> list[np.ndarray | Rows]:
+        """Return the activations of the training pictures, changed at random, float16 (n, ...) for each view."""
+        pictures = len(self.labels("train"))
+        meter = _Meter(self.session, f"features of {recipe.views} views of train pictures", recipe.views * pictures)
+        found = []
+        for view in range(recipe.views):
+            meter.before = view * pictures
+            found.append(self._extracted("train", network, cut, meter, recipe, view))
+        return found
+
+    def _extracted(
+        self, split: str, network: Network, cut: Cut, meter: _Meter, recipe: Recipe | None = None,
+        view: int | None = None,
+    ) -> np.ndarray | Rows:  # fmt: skip
+        what, rows = self._what(network, cut, split, recipe, view), self.rows if split == "train" else None
+        everything = len(self.dataset.split(split))
+        if rows is not None:
+            stored = activations.stored(activations.key_of(what), everything)
+            if stored is not None:  # by a run on all of them
+                return Rows(stored, rows)
+            what["train_pictures"] = len(rows)
+        uniforms = None if view is None else view_uniforms(view, everything)[slice(None) if rows is None else rows]
+        images = self.pictures(split)
+        with meter.noted("features", "extracted_pictures"):
+            policy = recipe.augmentation if recipe else None
+            return extracted(
+                what, cut, images, meter.show, meter.count, policy=policy, uniforms=uniforms, title=self.dataset.title
+            )
+
+    def _what(
+        self, network: Network, cut: Cut, split: str, recipe: Recipe | None = None, view: int | None = None
+    ) -> dict[str, Any]:
+        """Say what decides activations; `recipe` of the phase where its augmentation does."""
+        chosen = network.recipe if recipe is None else recipe
+        return what_is_stored(chosen, cut, self.dataset.fingerprint, split, view=view)
+
+
+class _Meter:
+    """Tell a session how far something is that goes over pictures, and how long it will still take."""
+
+    def __init__(self, session: Session, words: str, pictures: int | None = None) -> None:
+        self.session, self.words, self.pictures = session, words, pictures
+        self.computed = self.before = 0  # pictures that were not there yet; those of earlier parts
+        self.began = time.perf_counter()
+
+    @contextmanager
+    def noted(self, seconds: str, work: str) -> Iterator[None]:
+        """Add what is done meanwhile to the run's seconds and work of these names, also when it is stopped."""
+        began, before, noted = time.perf_counter(), self.computed, self.session.state.seconds
+        try:
+            yield
+        finally:
+            noted[seconds] = noted.get(seconds, 0.0) + time.perf_counter() - began
+            self.session.work[work] += self.computed - before
+
+    def count(self, pictures: int) -> None:
+        """Note that so many pictures have been computed."""
+        self.computed += pictures
+
+    def show(self, done: int, pictures: int) -> None:
+        """Report how many pictures of this part are done, of how many."""
+        done, pictures = self.before + done, self.pictures or pictures
+        elapsed = time.perf_counter() - self.began
+        left = round(elapsed / self.computed * (pictures - done), 1) if self.computed else None
+        self.session.report(self.words, done, pictures, left)
