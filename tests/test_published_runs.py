@@ -101,7 +101,23 @@ def test_published_recipe_trains_and_predicts_every_picture(name, pictures, tmp_
     assert run.info["device"]["precision"] == "float32" or recipe.mixed_precision
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+# One of each kind of training; the optimizers are RMSprop, momentum with a decaying rate, and Adam.
+RESUMED = (
+    "exercise-mnist",
+    "exercise-augmented",
+    "lecture-features",
+    "lecture-features-augmented",
+    "lecture-finetune",
+)
+
+
+def test_resumed_are_recipes_of_every_strategy_and_optimizer():
+    every, resumed = ([get_recipe(name) for name in names] for names in (PUBLISHED, RESUMED))
+    for kind in (lambda recipe: (recipe.strategy, recipe.cached), lambda recipe: recipe.optimizer):
+        assert {kind(recipe) for recipe in resumed} == {kind(recipe) for recipe in every}
+
+
+@pytest.mark.parametrize("name", RESUMED)
 def test_published_recipe_stopped_and_resumed_is_as_if_never_stopped(name, pictures, tmp_path):
     recipe, dataset = tiny(name, pictures, epochs=2, image_size=smallest(name)), pictures[classes_of(name)]
     whole = api.train(recipe, dataset, seed=3, runs=tmp_path / "whole")
