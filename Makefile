@@ -72,4 +72,4 @@ doodle-base: setup
 
 # Not all of .cache: uploads and weights files in it cannot be made again.
 clean:
-	rm -rf $(VENV) .venv-gpu .cache/datasets .cache/pixels .cache/features .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-gpu .cache/datasets .cache/pixels .cache/activations .mypy_cache .ruff_cache .pytest_cache

@@ -27,12 +27,13 @@ PAGES = {
     "augmentation": ("Augmentation", ":material/auto_fix_high:"),
     "train": ("Train", ":material/model_training:"),
     "compare": ("Compare", ":material/stacked_line_chart:"),
+    "storage": ("Storage", ":material/storage:"),
 }
 log = logging.getLogger("fourways")
 
 
 def page_path(name: str) -> str:
-    """Give a page's script by name ("overview", "dataset", "augmentation", "train", "compare"), as an absolute path."""
+    """Give a page's script by name, a key of `PAGES`, as an absolute path."""
     return str(PROJECT / "pages" / f"{name}.py")
 
 

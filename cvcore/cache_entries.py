@@ -27,6 +27,9 @@ class Entry:
         used: when it was last used, in seconds since 1970.
         in_use: a process has it mapped, or fills it.
         whole: False for one that is being filled, or whose filling was interrupted and would go on.
+        fingerprint: of the dataset, "" where that is not known.
+        base: of activations, else "".
+        image_size: in pixels, or None.
     """
 
     kind: str
@@ -38,6 +41,20 @@ class Entry:
     used: float
     in_use: bool
     whole: bool = True
+    fingerprint: str = ""
+    base: str = ""
+    image_size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Its file's place in the store, which no two have alike."""
+        return self.path.relative_to(self.path.parents[1]).as_posix()
+
+    def serves(self, dataset: dict[str, Any], recipe: dict[str, Any]) -> bool:
+        """Say whether a run on these pictures with such a recipe can use it: same pictures, size and base."""
+        if not self.fingerprint or dataset.get("fingerprint") != self.fingerprint:
+            return False
+        return recipe.get("image_size") == self.image_size and self.base in ("", recipe.get("base"))
 
 
 def entries() -> list[Entry]:
@@ -53,13 +70,17 @@ def clear(chosen: Iterable[Entry]) -> int:
         The bytes they took.
 
     Raises:
-        OSError: the cache folder cannot be written.
+        CvcoreError: the cache folder cannot be written.
     """
     wanted = {entry.path for entry in chosen}
     if not wanted:
         return 0
-    with locked(lock_file()):
-        return sum(file.written for file in files() if file.path in wanted and remove(file))
+    try:
+        with locked(lock_file()):
+            return sum(file.written for file in files() if file.path in wanted and remove(file))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CvcoreError(f"What is stored could not be removed ({reason}); give access to the cache folder") from error
 
 
 def clear_dataset(fingerprint: str) -> None:
@@ -69,7 +90,7 @@ def clear_dataset(fingerprint: str) -> None:
         for entry in entries()
         if about(entry.path).get("fingerprint") == fingerprint or entry.path.parent.name == fingerprint[:24]
     ]
-    with contextlib.suppress(OSError, CvcoreError):
+    with contextlib.suppress(CvcoreError):
         clear(of_it)
     with contextlib.suppress(OSError):
         (pixels_folder() / fingerprint[:24]).rmdir()
@@ -87,30 +108,43 @@ def _entry(file: File) -> Entry:
     with contextlib.suppress(OSError):
         created = file.path.stat().st_mtime
     return Entry(kind, file.path, _word(said.get("title")) or "unknown pictures", words or "no description",
-                 file.bytes, created, file.used, file.in_use, whole)  # fmt: skip
+                 file.bytes, created, file.used, file.in_use, whole, _word(said.get("fingerprint")),
+                 _word(said.get("base")) if kind == "activations" else "", _count(said.get("image_size")))  # fmt: skip
 
 
 def _activation_words(said: dict[str, Any]) -> str:
-    view, side = said.get("view"), said.get("image_size")
-    layer = _word(said.get("layer"))
+    shape, view, layer = said.get("shape"), said.get("view"), _word(said.get("layer"))
     parts = [
-        f"{_word(said.get('split'))} split" if _word(said.get("split")) else "",
         _word(said.get("base")) + (f" up to {layer}" if layer else ""),
+        _pictures(said.get("split"), shape[0] if isinstance(shape, list) and shape else None),
         f"augmented view {view + 1}" if type(view) is int else "",
-        f"{side} pixels" if type(side) is int else "",
+        _pixels(said),
         _word(said.get("dtype")),
     ]
     return ", ".join(filter(None, parts))
 
 
 def _picture_words(path: Path, said: dict[str, Any]) -> str:
-    split, side = _word(said.get("split")), said.get("image_size")
-    if not split or type(side) is not int:
+    pictures = _pictures(said.get("split"), said.get("pictures"))
+    if not pictures:
         return path.stem
-    parts = [f"{split} split", f"{side} pixels", _word(said.get("interpolation"))]
+    parts = [pictures, _pixels(said), _word(said.get("interpolation"))]
     parts += ["antialiased"] if said.get("antialias") is True else []
     parts += ["grey"] if said.get("color_mode") == "grayscale" else []
     return ", ".join(filter(None, parts))
+
+
+def _pictures(split: object, count: object) -> str:
+    number = f"{_count(count):,} " if _count(count) else ""
+    return f"{number}{_word(split)} pictures" if _word(split) else ""
+
+
+def _pixels(said: dict[str, Any]) -> str:
+    return f"{side} pixels" if (side := _count(said.get("image_size"))) else ""
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 < value < 10**9 else None
 
 
 def _word(value: object) -> str:

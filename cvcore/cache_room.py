@@ -136,8 +136,8 @@ def about(path: Path) -> dict[str, Any]:
 
 
 def size_words(number: int) -> str:
-    """Show bytes as people say them: "12 MB", "1.24 GB"."""
-    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:,.{0 if number >= 1e7 else 1}f} MB"
+    """Show bytes as people say them: "0.3 MB", "12 MB", "1.24 GB"."""
+    return f"{number / 1e9:.3g} GB" if number >= 1e9 else f"{number / 1e6:.{0 if number >= 1e7 else 1}f} MB"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Who may stop, resume, rename, delete or restore a run: its owner and the teacher."""
+"""Who may stop, resume, rename, delete or restore a run: its owner and the teacher; who may clear what is stored."""
 
 from __future__ import annotations
 
@@ -58,3 +58,18 @@ def require(run: Run, person: Person, what: str) -> None:
     if not run.owner:
         raise NotAllowed(f"only the teacher may {what} a run that has no owner; {run.id} has none")
     raise NotAllowed(f"only its owner or a teacher may {what} a run; {run.id} belongs to somebody else")
+
+
+def may_clear(person: Person) -> bool:
+    """Say whether a person may clear what the cache stores for everybody: the teacher may, and all where none is."""
+    return person.teacher or person.personal
+
+
+def require_clearing(person: Person) -> None:
+    """Check at the moment of the act that a person may clear what is stored.
+
+    Raises:
+        NotAllowed: one sentence.
+    """
+    if not may_clear(person):
+        raise NotAllowed("only the teacher may clear what is stored: runs of the whole class use it")

@@ -26,7 +26,7 @@ def runs_folder() -> Path:
 def cache_folder() -> Path:
     """The cache folder: `CVCORE_CACHE`, default `.cache/` beside the project.
 
-    Drawn and unpacked datasets, decoded pictures and features can be made again; uploads and weights files are there
+    Drawn and unpacked datasets, decoded pictures and activations can be made again; uploads and weights files are there
     too, and deleting those loses them.
     """
     folder = _folder("CVCORE_CACHE", PROJECT / ".cache")

@@ -138,7 +138,7 @@ def test_decoded_pictures_count_and_go_too(tmp_path):
     dataset = open_dataset(write_classes(tmp_path / "set", SPLIT_COUNTS))
     array = pixels(dataset, "train", 200, "nearest", False)
     (entry,) = entries()
-    assert (entry.kind, entry.title, entry.words) == ("pictures", "set", "train split, 200 pixels, nearest")
+    assert (entry.kind, entry.title, entry.words) == ("pictures", "set", "8 train pictures, 200 pixels, nearest")
     assert entry.in_use and entry.bytes == used_bytes() > array.nbytes
     del array
     os.utime(entry.path.with_suffix(".json"), (0, 0))

@@ -17,7 +17,7 @@ from cvcore.run_writer import rename_run
 from cvcore.settings import PROJECT
 
 pytestmark = pytest.mark.usefixtures("drawings")
-PAGES = ("overview", "dataset", "augmentation", "train", "compare")
+PAGES = ("overview", "dataset", "augmentation", "train", "compare", "storage")
 
 
 @pytest.mark.parametrize("name", PAGES)
