@@ -41,7 +41,7 @@ def pictures(folder, tmp_path, monkeypatch):
     """Datasets by number of classes; with ten there are enough for the published batch size of 64."""
     monkeypatch.setenv("CVCORE_CACHE", str(folder / "cache"))
     # Stored features are computed in chunks of 32 pictures, filled up: too long for three of 224 pixels.
-    monkeypatch.setattr("cvcore.features.CHUNK", 2)
+    monkeypatch.setattr("cvcore.extraction.CHUNK", 2)
     if not (folder / "two").exists():
         write_pictures(folder / "two", 2, {"train": 3, "validation": 2, "test": 1})
         write_pictures(folder / "ten", 10, {"train": 7, "validation": 1, "test": 1})
