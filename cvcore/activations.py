@@ -31,6 +31,7 @@ from cvcore.cache_room import (
     make_room,
     mapped,
     note_use,
+    remove_array,
     room,
     same_file,
     used_bytes,
@@ -69,7 +70,7 @@ def stored(key: str, rows: int) -> np.memmap | None:
         rows: pictures.
 
     Returns:
-        A read-only float16 or float32 memory map (rows, ...); it stays usable when its file is removed.
+        A read-only float16 or float32 memory map (rows, ...), which is not removed as long as it is mapped.
 
     Raises:
         CvcoreError: it is no key.
@@ -106,7 +107,7 @@ def fill(
         chunk: pictures computed at a time.
 
     Returns:
-        A read-only memory map (rows, *row_shape); it stays usable when its file is removed.
+        A read-only memory map (rows, *row_shape), which is not removed as long as it is mapped.
 
     Raises:
         CvcoreError: one sentence: larger than the limit, no room on the disk, or a folder that cannot be written.
@@ -204,7 +205,8 @@ def _compute(
                 stream.seek(0, os.SEEK_END)
                 record(done)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove_array(part)
         raise
     kept, last = done, time.monotonic()
     try:
@@ -230,7 +232,8 @@ def _compute(
             _sync_folder(path.parent)
     except BaseException as error:
         if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # room matters more than this work
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                remove_array(part)
         elif done > kept:
             with suppress(OSError):
                 record(done)

@@ -64,7 +64,7 @@ def entries() -> list[Entry]:
 
 
 def clear(chosen: Iterable[Entry]) -> int:
-    """Remove entries; what a process fills stays, and who has one mapped can go on using it.
+    """Remove entries, but none that a process fills or has mapped.
 
     Returns:
         The bytes they took.

@@ -60,8 +60,8 @@ def used_bytes() -> int:
 def make_room(needed: int, what: str = "This") -> None:
     """Remove the least recently used entries until so many bytes more are within the limit and fit on the disk.
 
-    What a process has mapped goes last, and what one fills never does; a removed entry stays usable for who has mapped
-    it. So the limit is passed for a while where several runs fill entries at once.
+    What a process fills or has mapped stays: its room would not be free before that process lets it go, and on a
+    shared folder of another computer it would be torn from under it. So runs that train now may pass the limit.
 
     Args:
         needed: bytes.
@@ -159,10 +159,6 @@ class File:
     used: float
     in_use: bool
 
-    @property
-    def being_filled(self) -> bool:
-        return self.in_use and self.path.suffix != ".npy"
-
 
 def files() -> list[File]:
     """List the arrays in the store."""
@@ -210,17 +206,16 @@ def _free() -> int:
 def _evict(needed: int, unwritten: int, others: list[File], most: int, what: str) -> None:
     over = needed + sum(file.bytes for file in others) - most
     promised = sum(file.bytes - file.written for file in others)
-    evictable = sorted((file for file in others if not file.being_filled), key=lambda file: (file.in_use, file.used))
+    evictable = sorted((file for file in others if not file.in_use), key=lambda file: file.used)
     free = _free()
     short = unwritten + promised - free
-    # What is mapped frees nothing on the disk before its process lets it go.
-    to_be_had = sum(file.written for file in evictable if not file.in_use)
+    to_be_had = sum(file.written for file in evictable)
     if short > to_be_had:
         raise CvcoreError(f"{what} need {size_words(needed)} and the disk of the cache folder has {size_words(free)} "
                           f"free, {size_words(free + to_be_had)} without what is stored; free some space or point "
                           "CVCORE_CACHE at another folder")  # fmt: skip
     for file in evictable:
-        if over <= 0 and (short <= 0 or file.in_use):
+        if over <= 0 and short <= 0:
             return
         if remove(file):
             over -= file.bytes
@@ -228,12 +223,7 @@ def _evict(needed: int, unwritten: int, others: list[File], most: int, what: str
 
 
 def remove(file: File) -> bool:
-    """Remove an entry, unless a process fills it."""
-    if file.path.suffix == ".npy":
-        file.path.unlink(missing_ok=True)
-        if not file.path.with_suffix(".part").exists():
-            file.path.with_suffix(".json").unlink(missing_ok=True)
-        return True
+    """Remove an entry, unless a process fills it or has it mapped."""
     if file.path.suffix == ".tmp":
         return False
     try:
@@ -243,12 +233,17 @@ def remove(file: File) -> bool:
     try:
         if not try_lock(descriptor) or not same_file(descriptor, file.path):
             return False
-        file.path.unlink(missing_ok=True)
-        if not file.path.with_suffix(".npy").exists():
-            file.path.with_suffix(".json").unlink(missing_ok=True)
+        remove_array(file.path)
         return True
     finally:
         os.close(descriptor)
+
+
+def remove_array(path: Path) -> None:
+    """Remove an array's file, and what is said of it where no other of that name is left."""
+    path.unlink(missing_ok=True)
+    if not any(path.with_suffix(suffix).exists() for suffix in (".npy", ".part")):
+        path.with_suffix(".json").unlink(missing_ok=True)
 
 
 def same_file(descriptor: int, path: Path) -> bool:
@@ -262,12 +257,13 @@ def same_file(descriptor: int, path: Path) -> bool:
 
 def _held(path: Path) -> bool:
     """Say whether a process has the file mapped or fills it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return not try_lock(descriptor)
-        finally:
-            os.close(descriptor)
+    for access in (os.O_RDWR, os.O_RDONLY):  # where folders are shared, only who may write can lock
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, access | os.O_CLOEXEC)
+            try:
+                return not try_lock(descriptor)
+            finally:
+                os.close(descriptor)
     return False
 
 

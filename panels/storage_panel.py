@@ -75,7 +75,7 @@ def clearing(found: list[Entry]) -> None:
                 "Clear everything now", type="primary", icon=":material/delete_sweep:", key="storage_clear_all",
                 on_click=_act, args=(True,),
             )  # fmt: skip
-    st.caption("A run that uses something now goes on with it, and what is being computed stays.")
+    st.caption("What a run uses or computes now stays.")
 
 
 def said() -> None:
@@ -104,7 +104,7 @@ def clear(names: list[str] | None) -> str:
     chosen = [entry for entry in cache_entries.entries() if names is None or entry.name in names]
     freed = cache_entries.clear(chosen)
     left = {entry.path for entry in cache_entries.entries()} & {entry.path for entry in chosen}
-    return f"{size_words(freed)} cleared" + (f"; {len(left)} being computed now stayed." if left else ".")
+    return f"{size_words(freed)} cleared" + (f"; {len(left)} in use now stayed." if left else ".")
 
 
 def _act(everything: bool = False) -> None:

@@ -59,16 +59,26 @@ def test_nothing_goes_that_need_not():
     assert there() == set("bc")
 
 
-def test_what_is_mapped_goes_last_and_stays_usable():
+def test_what_is_mapped_stays():
     mapped = put("a", used=0, keep=True)
     put("b", used=1)
     put("c", used=2)
     (entry,) = (entry for entry in entries() if entry.in_use)
     assert entry.title == "Pictures a"
-    make_room(2 * MB)
-    assert there() == {"a"}
+    make_room(3 * MB)
+    assert there() == {"a"} and clear(entries()) == 0
+    rows = mapped[:2]
+    del mapped  # some rows of it are enough to keep it
+    make_room(3 * MB)
+    assert there() == {"a"} and float(rows.sum()) == 0.0
+    del rows
     make_room(3 * MB)
     assert there() == set()
+
+
+def test_a_mapped_file_that_somebody_removes_stays_usable():
+    mapped = put("a", keep=True)
+    shutil.rmtree(cache_room.activations_folder())
     assert mapped.shape == (10, 25_000) and float(mapped.sum()) == 0.0
 
 

@@ -119,7 +119,7 @@ class RayJobs:
                               "does") from None  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        names = ("KERAS_BACKEND", "CVCORE_DATA", "CVCORE_WEIGHTS")
+        names = ("KERAS_BACKEND", "CVCORE_DATA", "CVCORE_WEIGHTS", "CVCORE_CACHE_LIMIT")
         if url := settings.store_url():
             check_url(url)
             url = url if "://" in url else str(Path(url).resolve())

@@ -55,7 +55,7 @@ def pixels(
 
     Returns:
         Read-only uint8 memory map (n, image_size, image_size, 3, or 1 for greys); row i is `dataset.split(split)[i]`.
-        It stays usable when its file is removed.
+        It is not removed as long as it is mapped.
 
     Raises:
         DatasetError: the split is missing, a file is gone or has changed, or there is no room.
