@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from cvcore.memory import let_go
 from cvcore.views import view_of_pass
 
 
@@ -30,6 +31,18 @@ class Rows:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         return self._inputs[self._rows[index]]
+
+    @property
+    def base(self) -> np.ndarray:
+        """The array that these are rows of."""
+        return self._inputs
+
+
+def read(inputs: np.ndarray | Rows, rows: np.ndarray | slice) -> np.ndarray:
+    """Read some rows as float32; what else of a large memory map was read leaves this process' memory."""
+    taken = np.asarray(inputs[rows], np.float32)
+    let_go(inputs)
+    return taken
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -71,7 +84,7 @@ class TrainingBatches(keras.utils.PyDataset):
         passed, place = divmod((self.epoch - 1) * self._steps + index, self._per_pass)
         rows = self._order_of(passed + 1)[place * self._batch_size : (place + 1) * self._batch_size]
         inputs = self._views[view_of_pass(passed + 1, len(self._views))]
-        return np.asarray(inputs[rows], np.float32), self._labels[rows]
+        return read(inputs, rows), self._labels[rows]
 
     def _order_of(self, number: int) -> np.ndarray:
         if self._order[0] != number:
@@ -104,7 +117,7 @@ class EvaluationBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self._rows[index * self._batch_size : (index + 1) * self._batch_size]
-        return np.asarray(self._inputs[rows], np.float32), self._labels[rows]
+        return read(self._inputs, rows), self._labels[rows]
 
 
 def validation_rows(pictures: int, batch_size: int, validation_steps: int | None, seed: int) -> np.ndarray | None:

@@ -19,6 +19,7 @@ import numpy as np
 from cvcore import activations, devices
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.batches import Rows
+from cvcore.batches import read as rows_of
 from cvcore.datasets import pixel_cache
 from cvcore.estimate import CHUNK
 from cvcore.fitting import predicting
@@ -88,7 +89,7 @@ def extracted(
     model = predicting(cut.below if policy is None else cut.below_views(policy))
 
     def read(start: int) -> np.ndarray:
-        return _whole_chunk(np.asarray(images[start : start + CHUNK], np.float32))
+        return _whole_chunk(rows_of(images, slice(start, start + CHUNK)))
 
     with ThreadPoolExecutor(1, "pictures") as reader:  # the next pictures, while these are computed
         following: dict[int, Any] = {}

@@ -1,9 +1,13 @@
 """Batches from handmade rows: each picture once a pass, a stream over passes, the same validation pictures always."""
 
+import mmap
+
 import numpy as np
+import psutil
 import pytest
 
-from cvcore.batches import EvaluationBatches, TrainingBatches, epoch_seed, mean_image, validation_rows
+from cvcore.batches import EvaluationBatches, Rows, TrainingBatches, epoch_seed, mean_image, read, validation_rows
+from cvcore.memory import KEPT, let_go
 
 ROWS = np.arange(10, dtype=np.uint8)  # each row is its own number
 LABELS = np.arange(10)
@@ -79,3 +83,26 @@ def test_mean_image_by_hand():
     train = np.array([[[[0]]], [[[255]]]], np.uint8)
     validation = np.array([[[[51]]]], np.uint8)
     np.testing.assert_allclose(mean_image(train, validation), [[[0.4]]], rtol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system cannot be told")
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_was_read_of_a_large_memory_map_does_not_stay_in_memory(tmp_path, wrapped):
+    rows = 2 * KEPT // 4096
+    np.save(tmp_path / "pictures.npy", np.ones((rows, 4096), np.uint8))
+    mapped = np.load(tmp_path / "pictures.npy", mmap_mode="r")
+    resident = psutil.Process().memory_info
+    before = resident().rss
+    assert mapped.sum(dtype=np.int64) == rows * 4096
+    assert resident().rss - before > KEPT
+    assert (read(Rows(mapped, np.arange(rows)) if wrapped else mapped, np.arange(3)) == 1).all()
+    assert resident().rss - before < KEPT
+
+
+def test_arrays_in_memory_and_maps_that_can_be_written_are_left_alone(tmp_path):
+    np.save(tmp_path / "large.npy", np.zeros(2 * KEPT, np.uint8))
+    copied = np.load(tmp_path / "large.npy", mmap_mode="c")  # what is written there is in memory alone
+    copied[0] = 7
+    for array in (copied, Rows(np.arange(4), np.arange(2)), np.arange(4)):
+        let_go(array)
+    assert copied[0] == 7
