@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
-from cvcore import comparison, run_directory, settings
+from cvcore import comparison, kinds, run_directory, settings
 from cvcore.run_directory import RUN_ID, Run
 
 FRESH = 1.0  # seconds
@@ -42,9 +42,17 @@ class SavedRuns:
         return comparison.opening_runs(self.whole) or newest[:4]
 
     @cached_property
+    def together(self) -> dict[str, tuple[str, ...]]:
+        """Name of a choice of many runs, such as `all` -> their ids."""
+        return {name: ids for name, (_, ids) in kinds.together(self.whole).items()}
+
+    @cached_property
     def labels(self) -> dict[str, str]:
-        """Run id -> what tells it from all others, of `whole`."""
-        return comparison.run_labels(self.whole)
+        """What a picker of runs offers: name of a choice of many, or run id -> what tells it from all others."""
+        labels = comparison.run_labels(self.whole)
+        taken = set(labels.values())
+        many = {name: label for name, (label, _) in kinds.together(self.whole).items() if label not in taken}
+        return {**many, **labels}
 
 
 _lock = threading.Lock()

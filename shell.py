@@ -123,23 +123,42 @@ def history(run: Run) -> "pd.DataFrame":
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _history(_run: Run, stamp: str) -> "pd.DataFrame":
+    _checked(_run)
+    return _run.history()[list(run_directory.HISTORY_COLUMNS)]
+
+
+def _checked(run: Run) -> None:
     try:
-        frame = _run.history()
-        return frame[list(run_directory.HISTORY_COLUMNS)]
+        missing = set(run_directory.HISTORY_COLUMNS) - run.columns().keys()
     except (KeyError, ValueError, OverflowError):
-        raise RunDamaged(f"run {_run.id} has a history.csv that is not readable; other runs are not affected") from None
+        missing = {"epoch"}
+    if missing:
+        raise RunDamaged(f"run {run.id} has a history.csv that is not readable; other runs are not affected")
+
+
+def files_of(chosen: list[Run]) -> str:
+    """Give a key for what is drawn of these runs' files: it changes when one of them does."""
+    return repr([(str(run.path), run.modified()) for run in chosen])
 
 
 def readable(chosen: list[Run]) -> list[Run]:
     """Keep the runs whose history can be read; say of each other one, in a caption, that it is left out."""
-    kept = []
-    for run in chosen:
+    broken = _broken(chosen, files_of(chosen))
+    for sentence in broken.values():
+        damaged_caption(sentence)
+    return [run for run in chosen if run.id not in broken]
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _broken(_runs: list[Run], stamp: str) -> dict[str, str]:
+    """Say of each run whose history cannot be read what is wrong: run id -> sentence."""
+    found = {}
+    for run in _runs:
         try:
-            history(run)
-            kept.append(run)
+            _checked(run)
         except RunDamaged as error:
-            damaged_caption(str(error))
-    return kept
+            found[run.id] = str(error)
+    return found
 
 
 def damaged_caption(sentence: str) -> None:
@@ -177,6 +196,8 @@ def _curves(_runs: list[Run], _labels: dict[str, str], _metric: str, _smoothing:
 def pick_runs(label: str, key: str, saved: SavedRuns) -> list[Run]:
     """Let the user pick runs; the URL names them by id (`?runs=ID&runs=ID`) and reopens the same choice.
 
+    Many may be picked as one, such as `?runs=all`: those that there are whenever it is opened.
+
     Not `bind="query-params"`, which would put the labels shown into the URL instead of the ids.
 
     Args:
@@ -187,14 +208,14 @@ def pick_runs(label: str, key: str, saved: SavedRuns) -> list[Run]:
     by_id = {run.id: run for run in saved.whole}
     usual = [run.id for run in saved.opening]
     asked = st.query_params.get_all("runs")
-    told = [run_id for run_id in asked if run_id in by_id]
+    told = [name for name in asked if name in saved.labels]
     name = _named(key, saved.labels)
     # The URL wins when the page opens and when it has changed under us (back, forward); otherwise the widget does.
     if name not in st.session_state or told != st.session_state.get(f"{key}_told"):
         st.session_state[name] = told or usual
-    picked = st.multiselect(label, list(by_id), format_func=saved.labels.__getitem__, key=name,
+    picked = st.multiselect(label, list(saved.labels), format_func=saved.labels.__getitem__, key=name,
                             placeholder="Choose runs")  # fmt: skip
-    _say_gone(key, len(set(asked) - by_id.keys()), picked)
+    _say_gone(key, len(set(asked) - saved.labels.keys()), picked)
     told = [] if picked == usual else picked
     if told != asked:
         if told:
@@ -202,11 +223,12 @@ def pick_runs(label: str, key: str, saved: SavedRuns) -> list[Run]:
         else:
             st.query_params.pop("runs", None)
     st.session_state[f"{key}_told"] = told
-    return [by_id[run_id] for run_id in picked]
+    ids = (run_id for one in picked for run_id in saved.together.get(one, (one,)))
+    return [by_id[run_id] for run_id in dict.fromkeys(ids)]
 
 
 def chosen_runs(key: str) -> list[str]:
-    """Return the ids that the picker of this key has, [] where it was not drawn."""
+    """Return what the picker of this key has, as an address names it; [] where it was not drawn."""
     number, _ = st.session_state.get(f"{key}_labels", (0, None))
     return list(st.session_state.get(f"{key}_{number}" if number else key, []))
 

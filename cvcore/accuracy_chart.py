@@ -38,13 +38,13 @@ _BAND = NEUTRAL + "80"  # half transparent, so that the line of its row is seen 
 
 def has_figures(rows: Sequence[dict[str, Any]], split: str) -> bool:
     """Say whether any row has an accuracy of this split, `test` or `validation`, to be drawn."""
-    return bool(_measured(rows, split)[0])
+    return bool(measured(rows, split)[0])
 
 
 def has_intervals(rows: Sequence[dict[str, Any]], split: str) -> bool:
     """Say whether any of the dots of this split has its interval drawn."""
     shown = _SHOWN[split]
-    return any(None not in (row[shown.low], row[shown.high]) for row in _measured(rows, split)[0])
+    return any(None not in (row[shown.low], row[shown.high]) for row in measured(rows, split)[0])
 
 
 def _beside(intervals: bool, published: bool) -> str:
@@ -67,7 +67,7 @@ def accuracy_dots(rows: Sequence[dict[str, Any]], split: str = "test", marks: Ma
         A Plotly figure as a dict.
     """
     shown, marks = _SHOWN[split], marks or {}
-    rows, styles = _measured(rows, split)
+    rows, styles = measured(rows, split)
     names = _labels(rows)
     marks_drawn: list[dict[str, Any]] = []
     marked: set[tuple[str, PublishedFigure]] = set()
@@ -75,18 +75,35 @@ def accuracy_dots(rows: Sequence[dict[str, Any]], split: str = "test", marks: Ma
     for row, name in zip(rows, names, strict=True):
         for figure in _of_split(marks, row, split):
             # Five seeds of a recipe have the same mark: one of them says its value.
-            marks_drawn.append(_mark(figure, name, (row["recipe"], figure) not in marked))
+            marks_drawn.append(published_mark(figure, name, (row["recipe"], figure) not in marked))
             marked.add((row["recipe"], figure))
             lowest.append(figure.low)
     dots = [_dot(row, name, colour, shown, split) for row, name, (colour, _) in zip(rows, names, styles, strict=True)]
-    guesses = {round(row[shown.guessing], 4) for row in rows if row[shown.guessing]}
+    title = "<br>".join(filter(None, [shown.title, _beside(has_intervals(rows, split), bool(marked))]))
+    layout = accuracy_layout(rows, split, title, lowest, len(rows))
+    layout["yaxis"] |= {"type": "category", "categoryorder": "array", "categoryarray": names}
+    return {"data": [*marks_drawn, *dots], "layout": layout}  # dots over a range, not under it
+
+
+def accuracy_layout(
+    rows: Sequence[dict[str, Any]], split: str, title: str, lowest: Sequence[float], lines: int
+) -> dict[str, Any]:
+    """Lay out a chart of accuracies, with a dashed line where guessing is, if that is one and the same.
+
+    Args:
+        rows: those that are drawn.
+        split: of whose pictures.
+        title: of the chart.
+        lowest: what must be within the axis.
+        lines: how many there are, one above the other, from 0 on top.
+    """
+    guesses = {round(row[_SHOWN[split].guessing], 4) for row in rows if row[_SHOWN[split].guessing]}
     layout: dict[str, Any] = {
-        "title": {"text": "<br>".join(filter(None, [shown.title, _beside(has_intervals(rows, split), bool(marked))]))},
-        "xaxis": {"title": {"text": f"share of {split} pictures right"}, "tickformat": ".0%",
+        "title": {"text": title},
+        "xaxis": {"title": {"text": f"share of {split} pictures right"}, "tickformat": ".1~%",
                   "range": [max(0.0, min([*lowest, *guesses], default=0.0) - 0.03), 1.01]},
-        "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": names, "automargin": True,
-                  "range": [len(rows) - 0.4, -0.6]},
-        "height": 174 + 60 * len(rows),
+        "yaxis": {"automargin": True, "range": [lines - 0.4, -0.6]},
+        "height": 174 + 60 * lines,
         "margin": {"t": 72, "r": 24, "b": 48, "l": 16},
     }  # fmt: skip
     if len(guesses) == 1:
@@ -96,7 +113,7 @@ def accuracy_dots(rows: Sequence[dict[str, Any]], split: str = "test", marks: Ma
         layout["annotations"] = [{"x": guess, "y": 0, "yref": "paper", "text": f"guessing {guess:.0%}",
                                   "showarrow": False, "xanchor": "left", "yanchor": "bottom", "xshift": 4,
                                   "font": {"color": NEUTRAL}}]  # fmt: skip
-    return {"data": [*marks_drawn, *dots], "layout": layout}  # dots over a range, not under it
+    return layout
 
 
 def _dot(row: dict[str, Any], name: str, colour: str, shown: _Shown, split: str) -> dict[str, Any]:
@@ -116,8 +133,14 @@ def _dot(row: dict[str, Any], name: str, colour: str, shown: _Shown, split: str)
     return dot
 
 
-def _mark(figure: PublishedFigure, name: str, says: bool) -> dict[str, Any]:
-    """One published figure: an open diamond, or a thick line over a range."""
+def published_mark(figure: PublishedFigure, name: str | int, says: bool) -> dict[str, Any]:
+    """Draw one published figure on the line of this name: an open diamond, or a thick line over a range.
+
+    Args:
+        figure: what was published.
+        name: of the line, or its place.
+        says: whether its value is written beside it.
+    """
     note = f"<br>{as_text(tight(figure.note))}" if figure.note else ""
     mark: dict[str, Any] = {
         "type": "scatter", "x": [figure.low], "y": [name], "name": "published", "showlegend": False,
@@ -138,7 +161,7 @@ def _mark(figure: PublishedFigure, name: str, says: bool) -> dict[str, Any]:
 def accuracy_dots_alt(rows: Sequence[dict[str, Any]], split: str = "test", marks: Marks | None = None) -> str:
     """State in words what `accuracy_dots` shows: every figure with its interval, highest first, then the published."""
     shown = _SHOWN[split]
-    rows, _ = _measured(rows, split)
+    rows, _ = measured(rows, split)
     if not rows:
         return f"No run has a {split} accuracy."
     labels = [unescape(label.replace("<br>", ", ")) for label in _labels(rows)]
@@ -157,12 +180,22 @@ def accuracy_dots_alt(rows: Sequence[dict[str, Any]], split: str = "test", marks
     return f"{shown.title}, highest first: {'; '.join(parts)}.{published}"
 
 
+def value_of(row: dict[str, Any], split: str) -> float:
+    """Return the accuracy of a row that has one."""
+    return float(row[_SHOWN[split].value])
+
+
+def title_of(split: str) -> str:
+    """Name the accuracy of a split, as a title."""
+    return _SHOWN[split].title
+
+
 def _of_split(marks: Marks, row: dict[str, Any], split: str) -> list[PublishedFigure]:
     return [figure for figure in marks.get(row["run"], ()) if figure.split == split]
 
 
-def _measured(rows: Sequence[dict[str, Any]], split: str) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """Rows that have the accuracy, with the style each has among all rows: the same colour in every chart.
+def measured(rows: Sequence[dict[str, Any]], split: str) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """Keep the rows that have the accuracy, with the style each has among all rows: the same colour in every chart.
 
     A test accuracy has come with its interval since the first run; the interval of the validation one needs a count.
     """

@@ -90,35 +90,48 @@ def curves(series: Sequence[Series], metric: str = "accuracy", smoothing: float 
     Returns:
         A Plotly figure as a dict.
     """
-    title, unit, ticks, hover = _METRICS[metric]
+    hover = _METRICS[metric][3]
     traces: list[dict[str, Any]] = []
     for one, (colour, dash) in zip(series, run_styles([one.strategy for one in series]), strict=True):
         traces += _run_traces(one, metric, smoothing, colour, dash, hover)
     thawed = any(one.thawed_from for one in series)
     traces += _key_traces(any(one.best_epoch for one in series), smoothing > 0, thawed)
     longest = max((len(one.history) for one in series), default=0)
+    told = any(_told(one.history, metric) for one in series)
+    return {"data": traces, "layout": curves_layout(traces, metric, smoothing, longest, told)}
+
+
+def curves_layout(
+    traces: Sequence[dict[str, Any]], metric: str, smoothing: float, longest: int, told: bool
+) -> dict[str, Any]:
+    """Lay out a chart of curves by epoch.
+
+    Args:
+        traces: what it draws; their names decide how much room the legend gets.
+        metric, smoothing: as `curves` takes them.
+        longest: epochs of the longest run.
+        told: whether there is any number to draw.
+    """
+    title, unit, ticks, _ = _METRICS[metric]
     margin = max(0.3, 0.02 * longest)  # so that a marker on the first or last epoch is whole
     yaxis: dict[str, Any] = {"title": {"text": unit}}
     if ticks:
         yaxis["tickformat"] = ticks
-        if not any(_told(one.history, metric) for one in series):
+        if not told:
             yaxis["range"] = [0, 1]  # without a number Plotly's own would reach 200 %
     return {
-        "data": traces,
-        "layout": {
-            "title": {"text": title + (f", smoothed with weight {smoothing:g}" if smoothing else "")},
-            "xaxis": {
-                "title": {"text": "epoch"},
-                "unifiedhovertitle": {"text": "<b>epoch %{x}</b>"},
-                "range": [1 - margin, max(longest, 1) + margin],
-                **({"dtick": 1} if longest <= 15 else {}),
-            },
-            "yaxis": yaxis,
-            "hovermode": "x unified",
-            "legend": {**_LEGEND, "groupclick": "togglegroup"},
-            "height": 460 + _ROW * max(0, _legend_rows(traces) - 3),
-            "margin": {"t": 56, "r": 16, "b": 24, "l": 64},
+        "title": {"text": title + (f", smoothed with weight {smoothing:g}" if smoothing else "")},
+        "xaxis": {
+            "title": {"text": "epoch"},
+            "unifiedhovertitle": {"text": "<b>epoch %{x}</b>"},
+            "range": [1 - margin, max(longest, 1) + margin],
+            **({"dtick": 1} if longest <= 15 else {}),
         },
+        "yaxis": yaxis,
+        "hovermode": "x unified",
+        "legend": {**_LEGEND, "groupclick": "togglegroup"},
+        "height": 460 + _ROW * max(0, _legend_rows(traces) - 3),
+        "margin": {"t": 56, "r": 16, "b": 24, "l": 64},
     }
 
 
@@ -138,7 +151,7 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
     validation = _numbers(one.history[f"val_{metric}"]) if epochs else []
     told = "%{customdata[0]:X} validation%{customdata[1]}%{customdata[2]}".replace("X", hover)
     # As text: Plotly would write a missing number as 0.
-    trained = ["" if value is None else f", {_figure(value, metric)} training" for value in training]
+    trained = ["" if value is None else f", {figure(value, metric)} training" for value in training]
     best = [" ◆ best epoch" if epoch == one.best_epoch else "" for epoch in epochs]
     # Plotly reads a little HTML in names: those that people gave must not become it.
     shared = {"type": "scatter", "mode": "lines", "x": epochs, "legendgroup": one.label, "name": as_text(one.label)}
@@ -148,7 +161,7 @@ def _run_traces(one: Series, metric: str, smoothing: float, colour: str, dash: s
         faint = {**shared, **silent, "opacity": 0.3}
         traces.append({**faint, "y": validation, "line": {"color": colour, "width": 1.5}})
         traces.append({**faint, "y": training, "line": {"color": colour, "width": 1, "dash": "dot"}})
-    smooth_training, smooth_validation = _smooth(training, smoothing), _smooth(validation, smoothing)
+    smooth_training, smooth_validation = smooth(training, smoothing), smooth(validation, smoothing)
     customdata = [list(row) for row in zip(validation, trained, best, strict=True)]
     thawed = epochs.index(one.thawed_from) if one.thawed_from in epochs else 0
     for part, opacity in ((slice(0, thawed), 0.35), (slice(thawed, None), 1.0)):
@@ -203,7 +216,7 @@ def curves_alt(series: Sequence[Series], metric: str = "accuracy") -> str:
             sentences.append(f"{one.label}: no finished epoch yet.")
             continue
         last = one.history.iloc[-1]
-        training, validation = _figure(last[metric], metric), _figure(last[f"val_{metric}"], metric)
+        training, validation = figure(last[metric], metric), figure(last[f"val_{metric}"], metric)
         best = f", best epoch {one.best_epoch}" if one.best_epoch else ""
         best += f", base thawed in epoch {one.thawed_from}" if one.thawed_from else ""
         sentences.append(
@@ -221,12 +234,14 @@ def _numbers(column: pd.Series) -> list[float | None]:
     return [float(value) if isfinite(value) else None for value in column]
 
 
-def _smooth(values: list[float | None], weight: float) -> list[float | None]:
+def smooth(values: Sequence[float | None], weight: float) -> list[float | None]:
+    """Smooth a curve as `statistics.ema` does, None where there is no number."""
     smoothed = ema([float("nan") if value is None else value for value in values], weight)
     return [value if isfinite(value) else None for value in smoothed]
 
 
-def _figure(value: float, metric: str) -> str:
+def figure(value: float, metric: str) -> str:
+    """Write one value of a curve."""
     if not isfinite(value):
         return "no number"
     return f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}"

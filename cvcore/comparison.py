@@ -92,7 +92,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     parts = {run.id: _opening_words(run) for run in runs}
     more = (
         lambda run: run.recipe.get("id"),
-        lambda run: _short(_dataset_name(run)),
+        lambda run: short(dataset_name(run)),
         lambda run: f"{run.recipe.get('train_pictures') or 'all'} pictures",
         lambda run: f"{views(run)} views",
         lambda run: f"seed {run.seed}",
@@ -117,8 +117,8 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
 def _opening_words(run: Run) -> list[str]:
     known = [STRATEGY_TITLES[run.strategy]] if run.strategy in STRATEGY_TITLES else []
     if run.imported:
-        return [*known, _short(str(run.name or run.recipe.get("title") or run.id)), "imported"]
-    return [*known, _short(run.name)] if run.name else known or [run.id]
+        return [*known, short(str(run.name or run.recipe.get("title") or run.id)), "imported"]
+    return [*known, short(run.name)] if run.name else known or [run.id]
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -191,7 +191,7 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         "label": label,
         "strategy": run.strategy,
         "recipe": str(run.recipe.get("id")),
-        "dataset": _short(_dataset_name(run)),
+        "dataset": short(dataset_name(run)),
         "fingerprint": str(run.dataset.get("fingerprint")),
         "seed": number(run.seed),
         "status": run.status,
@@ -217,12 +217,13 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _dataset_name(run: Run) -> str:
+def dataset_name(run: Run) -> str:
+    """Name the pictures of a run."""
     return str(run.dataset.get("title") or run.dataset.get("id"))
 
 
-def _short(name: str) -> str:
-    """A title of a hundred characters would leave a chart no room; pages show any white space as one space."""
+def short(name: str) -> str:
+    """Cut a long title: one of a hundred characters would leave a chart no room; any white space becomes one space."""
     name = " ".join(name.split())
     return name if len(name) <= 32 else name[:31] + "…"
 
@@ -272,24 +273,25 @@ def differences(runs: Sequence[Run]) -> list[dict[str, str]]:
     Returns:
         Rows of `setting` (nested keys dotted, the dataset and the seed first) and one value a run id, as text.
     """
-    settings = {run.id: _flat(run) for run in runs}
-    names = list(dict.fromkeys(name for flat in settings.values() for name in flat))
+    told = {run.id: settings(run) for run in runs}
+    names = list(dict.fromkeys(name for flat in told.values() for name in flat))
     imported = {run.id for run in runs if run.imported}
     rows = []
     for name in names:
-        values = {run_id: flat.get(name) for run_id, flat in settings.items()}
+        values = {run_id: flat.get(name) for run_id, flat in told.items()}
         values |= {run_id: NOT_KNOWN for run_id in imported if values[run_id] is None}
         if len({repr(value) for value in values.values() if value != NOT_KNOWN}) > 1:
-            rows.append({"setting": name, **{run_id: _text(value) for run_id, value in values.items()}})
+            rows.append({"setting": name, **{run_id: as_words(value) for run_id, value in values.items()}})
     return rows
 
 
-def _flat(run: Run) -> dict[str, Any]:
+def settings(run: Run) -> dict[str, Any]:
+    """List all settings of a run: nested keys dotted, the dataset and the seed first, names left out."""
     from cvcore.augmentation import AugmentationPolicy
 
     identity = AugmentationPolicy().model_dump(mode="json")
     recipe = run.recipe if run.imported else {**_defaults(), **run.recipe}
-    flat: dict[str, Any] = {"dataset": _dataset_name(run), "seed": run.seed}
+    flat: dict[str, Any] = {"dataset": dataset_name(run), "seed": run.seed}
     for name, value in recipe.items():
         if name in NAMES_ONLY or name == "dataset":
             continue
@@ -318,7 +320,8 @@ def _defaults() -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
-def _text(value: Any) -> str:
+def as_words(value: Any) -> str:
+    """Write the value of a setting."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -326,7 +329,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value)) or "none"
+        return ", ".join(map(as_words, value)) or "none"
     return str(value)
 
 
@@ -341,7 +344,7 @@ def cautions(runs: Sequence[Run]) -> list[str]:
     datasets: dict[str, str] = {}
     for run in runs:
         if not run.imported:
-            datasets[str(run.dataset.get("fingerprint"))] = _dataset_name(run)
+            datasets[str(run.dataset.get("fingerprint"))] = dataset_name(run)
     if len(datasets) > 1:
         names = sorted(set(datasets.values()))
         what = some(names) if len(names) > 1 else f"{names[0]}, whose pictures or splits changed between them"
@@ -352,7 +355,7 @@ def cautions(runs: Sequence[Run]) -> list[str]:
         sentences.append(f"Imported from a saved history, and only its curves are known, not on which pictures: "
                          f"{some(unknown)}.")  # fmt: skip
     if named := [run for run in imported if run.dataset.get("id") not in (None, NOT_KNOWN)]:
-        names = [f"{labels[run.id]} (on {_dataset_name(run)})" for run in named]
+        names = [f"{labels[run.id]} (on {dataset_name(run)})" for run in named]
         sentences.append(f"Imported from a saved history, and of its recipe and pictures only what its owner says is "
                          f"known: {some(names)}.")  # fmt: skip
     without = [labels[run.id] for run in runs if not _class_counts(run, "test") and not run.imported]

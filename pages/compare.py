@@ -42,7 +42,7 @@ with shell.error_box():
 
     curves, dots = st.columns([3, 2], border=True)
     with curves:
-        shell.curves(picked, metric, 0.0 if smoothing == "off" else float(smoothing))
+        compare_panels.curves(picked, metric, 0.0 if smoothing == "off" else float(smoothing))
     with dots:
         compare_panels.accuracies(picked, saved, stamp)
     with st.container(border=True):

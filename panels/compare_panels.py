@@ -12,13 +12,14 @@ import pandas as pd
 import streamlit as st
 from plotly.graph_objs import Figure
 
+import shell
 from cvcore import accuracy_chart, comparison, reproduction
 from cvcore.charts import CONFIG
 from cvcore.comparison import MANY, some
 from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.run_directory import Run
-from panels import import_panel
+from panels import import_panel, many_panels
 from saved_runs import SavedRuns
 from shell import empty_state, plain
 
@@ -42,6 +43,7 @@ COLUMNS = {
     "trainable": st.column_config.NumberColumn("Trained", format="localized", help="Parameters that were trained."),
     "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
     "status": "Status",
+    "run": "Run id",
 }
 WHERE_LONG = st.column_config.TextColumn("Run", pinned=True, width=200)  # labels that name their dataset
 ICONS = {"covers": ":green[:material/check:]", "within": ":green[:material/check:]",
@@ -73,6 +75,14 @@ def cautions(_picked: list[Run], stamp: str) -> None:
         st.caption(f":orange[:material/warning:] {plain(sentence)}")
 
 
+def curves(picked: list[Run], metric: str, smoothing: float) -> None:
+    """Draw the curves of the chosen runs: of many, those of their kinds."""
+    if len(picked) <= MANY:
+        shell.curves(picked, metric, smoothing)
+    else:
+        many_panels.curves(picked, metric, smoothing, shell.files_of(picked))
+
+
 def accuracies(picked: list[Run], saved: SavedRuns, stamp: str) -> None:
     """Draw the accuracies of the chosen runs, on the test split where there is one, published figures beside them."""
     rows = rows_of(picked, stamp)
@@ -94,6 +104,9 @@ def _accuracies(
     _picked: list[Run], _rows: list[dict[str, Any]], _saved: SavedRuns, split: Literal["test", "validation"], stamp: str
 ) -> None:
     marks = reproduction.published_marks(_picked, _saved.whole)
+    if len(_picked) > MANY:
+        many_panels.accuracies(_picked, _rows, split, marks)
+        return
     figure = accuracy_chart.accuracy_dots(_rows, split, marks)
     alt = accuracy_chart.accuracy_dots_alt(_rows, split, marks)
     st.plotly_chart(figure, config=CONFIG, alt=alt, key=f"accuracy_dots_{split}")
@@ -159,17 +172,21 @@ def _figures(_rows: list[dict[str, Any]], stamp: str) -> str:
     several, tested = table["dataset"].nunique() > 1, table["test_accuracy"].notna().any()
     left_out = {"val_interval"} if tested else {"test_accuracy", "interval"}
     left_out |= set() if several else {"dataset"}
+    many = len(_rows) > MANY
+    left_out |= set() if many else {"run"}  # of a few they stand below, to be copied
     st.subheader("Figures", anchor=False)
     st.dataframe(
-        table.assign(**{name: table[name].astype("float64") * 100 for name in shares})[[*COLUMNS, "run"]],
+        table.assign(**{name: table[name].astype("float64") * 100 for name in shares})[[*COLUMNS]],
         column_config=COLUMNS | ({"label": WHERE_LONG} if several else {}),
         column_order=[name for name in COLUMNS if name not in left_out],
         hide_index=True, placeholder="–",
         alt="The figures of each chosen run, as in its own files.",
     )  # fmt: skip
-    ids = ", ".join(f"{plain(row['label'])} `{row['run']}`" for row in _rows)
     known = not several and _rows[0]["dataset"] != NOT_KNOWN
-    st.caption((f"All on {plain(_rows[0]['dataset'])}. " if known else "") + f"Run ids: {ids}.")
+    said = [f"All on {plain(_rows[0]['dataset'])}."] if known else []
+    if not many:
+        said.append("Run ids: " + ", ".join(f"{plain(row['label'])} `{row['run']}`" for row in _rows) + ".")
+    st.caption(" ".join([f"{len(_rows):,} runs.", *said] if many else said))
     return csv_text(table.drop(columns=["interval", "val_interval"]))
 
 
@@ -227,6 +244,9 @@ def _published_rows(saved: Sequence[Run]) -> list[dict[str, Any]]:
 def differences(_picked: list[Run], stamp: str) -> None:
     """Show only the settings in which the chosen runs differ."""
     st.subheader("What differs", anchor=False)
+    if len(_picked) > MANY:
+        many_panels.differences(_picked)
+        return
     differing = comparison.differences(_picked)
     if differing:
         differing = [{name: plain(value) for name, value in setting.items()} for setting in differing]

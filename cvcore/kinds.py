@@ -1,0 +1,154 @@
+"""Many runs at once: which may be chosen together, and the kinds of runs as which they are drawn."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cvcore.comparison import NOT_KNOWN, STRATEGY_TITLES, as_words, dataset_name, settings, short
+
+if TYPE_CHECKING:
+    from cvcore.run_directory import Run
+
+MOST_KINDS = 12  # in one chart
+_EVERY, _TOGETHER = 5, 3  # runs from which on all of them, or those of a recipe or sweep, are offered as one choice
+_VALUES = 6  # of a setting that are told
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Runs that are drawn as one.
+
+    Attributes:
+        label: what tells this kind from the others.
+        runs: of it, in the order given.
+        alike: whether they differ in their seed alone.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+    alike: bool
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy of its runs, which is one and the same."""
+        return self.runs[0].strategy
+
+
+def together(runs: Sequence[Run]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Name the runs that may be chosen as one: all of them, those of a recipe, those of a sweep.
+
+    Returns:
+        `all`, `recipe:ID` or `sweep:ID` -> (what a picker calls them, their ids); no run has such an id. None of a few.
+    """
+    found: dict[str, tuple[str, list[str]]] = {}
+    for run in runs:
+        recipe, group = str(run.recipe.get("id")), run.group or {}
+        names = [("all", "Every run"), (f"recipe:{recipe}", f"Every run of {short(recipe)}")]
+        if group.get("id"):
+            title = short(str(group.get("title") or group["id"]))
+            names.append((f"sweep:{group['id']}", f"Every run of the sweep {title} ({str(group['id'])[-4:]})"))
+        for name, label in names:
+            found.setdefault(name, (label, []))[1].append(run.id)
+    ranks = ("all", "recipe", "sweep")
+    order = sorted(found, key=lambda name: (ranks.index(name.partition(":")[0]), found[name][0]))
+    return {
+        name: (found[name][0], tuple(found[name][1]))
+        for name in order
+        if len(found[name][1]) >= (_EVERY if name == "all" else _TOGETHER)
+    }
+
+
+def kinds(runs: Sequence[Run]) -> tuple[list[Kind], str]:
+    """Sort runs into at most `MOST_KINDS` kinds, as fine as that allows.
+
+    Returns:
+        The kinds in the order of their first runs, and what the runs of one have in common, as the end of a sentence.
+    """
+    levels: tuple[tuple[str, Callable[[Run], Any]], ...] = (
+        ("with the same settings and pictures, whatever their seed", _all_but_the_seed),
+        ("of one recipe on the same pictures", lambda run: (run.strategy, run.recipe.get("id"), _pictures(run))),
+        ("of one strategy on the same pictures", lambda run: (run.strategy, _pictures(run))),
+        ("of one strategy", lambda run: run.strategy),
+    )
+    sorted_by = ((words, key, _grouped(runs, key)) for words, key in levels)
+    words, key, groups = next(one for one in sorted_by if len(one[2]) <= MOST_KINDS or one[:2] == levels[-1])
+    labels = _labels([group[0] for group in groups.values()])
+    alike = key is _all_but_the_seed
+    return [Kind(name, tuple(group), alike) for name, group in zip(labels, groups.values(), strict=True)], words
+
+
+def _grouped(runs: Sequence[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
+    groups: dict[Any, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[key(run)].append(run)
+    return groups
+
+
+def _pictures(run: Run) -> str:
+    """Which pictures a run is on: those of an imported one are only named."""
+    return f"imported {dataset_name(run)}" if run.imported else str(run.dataset.get("fingerprint"))
+
+
+def _all_but_the_seed(run: Run) -> str:
+    return repr((run.strategy, run.recipe.get("id"), _pictures(run), {**settings(run), "seed": None}))
+
+
+def _labels(firsts: Sequence[Run]) -> list[str]:
+    """Name kinds by a run of each: strategy, then recipe, pictures, and the settings in which they differ."""
+    labels = [STRATEGY_TITLES.get(str(run.strategy), "Another strategy") for run in firsts]
+    pieces: tuple[Callable[[Run], str], ...] = (
+        lambda run: "imported" if run.imported else "",
+        lambda run: short(str(run.recipe.get("id"))),
+        lambda run: short(dataset_name(run)),
+    )
+    for piece in pieces:
+        for place in _unclear(labels).values():
+            words = [piece(firsts[n]) for n in place]
+            if len(set(words)) > 1:
+                labels = _with(labels, place, words)
+    for place in _unclear(labels).values():
+        told = [{name: as_words(value) for name, value in settings(firsts[n]).items() if name != "seed"} for n in place]
+        differing = [name for name in told[0] if len({each.get(name) for each in told}) > 1][:3]
+        words = [", ".join(f"{name} {short(each.get(name, NOT_KNOWN))}" for name in differing) for each in told]
+        labels = _with(labels, place, words)
+    for place in _unclear(labels).values():
+        labels = _with(labels, place, [str(n) for n in range(1, len(place) + 1)])
+    return labels
+
+
+def _with(labels: list[str], place: Sequence[int], words: Sequence[str]) -> list[str]:
+    more = dict(zip(place, words, strict=True))
+    return [f"{label} · {more[n]}" if more.get(n) else label for n, label in enumerate(labels)]
+
+
+def _unclear(labels: Sequence[str]) -> dict[str, list[int]]:
+    """Labels that more than one has: label -> their places."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for n, label in enumerate(labels):
+        places[label].append(n)
+    return {label: found for label, found in places.items() if len(found) > 1}
+
+
+def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """List the settings in which runs differ, with how many runs have each value.
+
+    Returns:
+        Rows of `setting` and `values`, such as "0.001 (800 runs), 0.0005 (200)", the most frequent first.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for run in runs:
+        for name, value in settings(run).items():
+            counts[name][as_words(value)] += 1
+    rows = []
+    for name, values in counts.items():
+        left = len(runs) - values.total()  # runs that do not have the setting
+        if len(values) > 1 or left:
+            told = [f"{short(value)} ({n:,})" for value, n in values.most_common(_VALUES)]
+            rest = len(values) - len(told)
+            others = [f"and {rest:,} other values"] if rest else []
+            none = [f"not told ({left:,})"] if left else []
+            rows.append({"setting": name, "values": ", ".join([*told, *others, *none])})
+    return rows

@@ -1,0 +1,152 @@
+"""The curves of many runs: each kind's mean, a band around most of its runs, each run thinly; the finding in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cvcore.charts import NEUTRAL, as_text, curves_layout, figure, run_styles, smooth
+from cvcore.kinds import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+
+POINTS = 20_000  # of all thin curves together: a browser draws as many in a moment
+BAND = (0.1, 0.9)  # shares of the runs below and above which the band ends
+
+
+def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: float = 0.0) -> dict[str, Any]:
+    """Draw training and validation of each kind: the mean of its runs, a band around eight in ten, each run thinly.
+
+    Mean and band are drawn where at least half of a kind's runs have the epoch. All thin curves together have at most
+    `POINTS` points: of long ones only each second, third… epoch is drawn.
+
+    Args:
+        kinds: in legend order.
+        metric: "accuracy" or "loss".
+        smoothing: of the means, as `charts.curves` takes it.
+
+    Returns:
+        A Plotly figure as a dict, the thin curves as NumPy arrays.
+    """
+    digits = ".1%" if metric == "accuracy" else ".3f"
+    hover = f"%{{customdata[0]:{digits}}} validation%{{customdata[1]}}%{{customdata[2]}}"
+    styles = run_styles([kind.strategy for kind in kinds])
+    values = [(_values(kind, f"val_{metric}"), _values(kind, metric)) for kind in kinds]
+    step = _step([validation for validation, _ in values])
+    thin: list[dict[str, Any]] = []
+    bands: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    for kind, (colour, dash), (validation, training) in zip(kinds, styles, values, strict=True):
+        shared = {"type": "scatter", "mode": "lines", "legendgroup": kind.label, "name": as_text(kind.label)}
+        silent = {**shared, "hoverinfo": "skip", "showlegend": False}
+        epochs = list(range(1, validation.shape[1] + 1))
+        mean, low, high = _summed_up(validation)
+        if len(kind.runs) > 1:
+            x, y = _one_line(validation, step)
+            thin.append({**silent, "x": x, "y": y, "opacity": 0.2, "line": {"color": colour, "width": 0.8}})
+            ends = {**silent, "x": epochs, "line": {"width": 0}}
+            bands += [{**ends, "y": low}, {**ends, "y": high, "fill": "tonexty", "fillcolor": f"{colour}38"}]
+        trained, _, _ = _summed_up(training)
+        said = [
+            [middle, _around(kind, bottom, top, metric), _and_training(value, metric)]
+            for middle, bottom, top, value in zip(mean, low, high, trained, strict=True)
+        ]
+        lines.append({**silent, "x": epochs, "y": smooth(trained, smoothing), "opacity": 0.85,
+                      "line": {"color": colour, "width": 1.4, "dash": "dot"}})  # fmt: skip
+        lines.append({**shared, "x": epochs, "y": smooth(mean, smoothing), "customdata": said, "hovertemplate": hover,
+                      "line": {"color": colour, "width": 2.6, "dash": dash}})  # fmt: skip
+    traces = [*thin, *bands, *lines, *_keys(bool(thin))]
+    longest = max((validation.shape[1] for validation, _ in values), default=0)
+    return {"data": traces, "layout": curves_layout(traces, metric, smoothing, longest, longest > 0)}
+
+
+def _values(kind: Kind, name: str) -> np.ndarray:
+    """One column of every run of a kind: (runs, epochs), NaN where a run has no number."""
+    import numpy as np
+
+    read = [run.columns() for run in kind.runs]
+    longest = max((int(columns["epoch"].max()) for columns in read if len(columns["epoch"])), default=0)
+    values = np.full((len(read), longest), np.nan)
+    for row, columns in zip(values, read, strict=True):
+        row[columns["epoch"] - 1] = columns[name]
+    return values
+
+
+def _summed_up(values: np.ndarray) -> tuple[list[float | None], list[float | None], list[float | None]]:
+    """Mean, lower and upper end of the band at each epoch; None where fewer than half of the runs have it."""
+    import numpy as np
+
+    found: tuple[list[float | None], list[float | None], list[float | None]] = ([], [], [])
+    for column in values.T:
+        there = column[~np.isnan(column)]
+        told = 2 * len(there) >= len(column) > 0
+        ends = (there.mean(), *np.quantile(there, BAND)) if told else (None, None, None)
+        for part, end in zip(found, ends, strict=True):
+            part.append(None if end is None else float(end))
+    return found
+
+
+def _step(values: Sequence[np.ndarray]) -> int:
+    return max(1, -(-sum(one.size for one in values) // POINTS))
+
+
+def _one_line(values: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """All runs of a kind as one trace, with gaps between them."""
+    import numpy as np
+
+    epochs = np.arange(1, values.shape[1] + 1)
+    kept = (epochs - 1) % step == 0
+    kept[-1:] = True
+    gap = np.full((len(values), 1), np.nan)
+    x = np.tile(np.append(epochs[kept], 0), len(values)).astype("int32")
+    return x, np.hstack([values[:, kept], gap]).astype("float32").ravel()
+
+
+def _around(kind: Kind, low: float | None, high: float | None, metric: str) -> str:
+    if len(kind.runs) == 1 or low is None or high is None:
+        return ""
+    return f" (8 in 10: {figure(low, metric)} to {figure(high, metric)})"
+
+
+def _and_training(value: float | None, metric: str) -> str:
+    return "" if value is None else f", {figure(value, metric)} training"
+
+
+def _keys(several: bool) -> list[dict[str, Any]]:
+    """Legend entries that say what the lines are, without data."""
+    key = {"type": "scatter", "x": [None], "y": [None], "mode": "lines", "hoverinfo": "skip"}
+    keys: list[dict[str, Any]] = [
+        {**key, "name": "mean validation", "line": {"color": NEUTRAL, "width": 2.6}},
+        {**key, "name": "mean training", "line": {"color": NEUTRAL, "width": 1.4, "dash": "dot"}},
+    ]
+    if several:
+        keys.append({**key, "name": "8 in 10 runs", "line": {"color": f"{NEUTRAL}60", "width": 10}})
+        keys.append({**key, "name": "each run", "line": {"color": NEUTRAL, "width": 0.8}})
+    return keys
+
+
+def thinned(kinds: Sequence[Kind], metric: str = "accuracy") -> int:
+    """Return every how manieth epoch of a thin curve is drawn, 1 for all."""
+    return _step([_values(kind, f"val_{metric}") for kind in kinds])
+
+
+def curves_of_kinds_alt(kinds: Sequence[Kind], metric: str = "accuracy") -> str:
+    """State in words what `curves_of_kinds` shows: each kind's runs and the mean of their last epochs."""
+    import numpy as np
+
+    sentences = []
+    for kind in kinds:
+        lasts = [_last(run.columns(), metric) for run in kind.runs]
+        told = np.array([last for last in lasts if last is not None], dtype="float64").reshape(-1, 2)
+        runs = f"{len(kind.runs):,} run{'s' if len(kind.runs) > 1 else ''}"
+        if not len(told):
+            sentences.append(f"{kind.label}, {runs}: no finished epoch yet.")
+            continue
+        training, validation = (figure(float(value), metric) for value in told.mean(axis=0))
+        sentences.append(f"{kind.label}, {runs}: at their last epochs training {training}, validation {validation}.")
+    return f"{metric.capitalize()} by epoch, means. " + " ".join(sentences)
+
+
+def _last(columns: dict[str, np.ndarray], metric: str) -> tuple[float, float] | None:
+    return (columns[metric][-1], columns[f"val_{metric}"][-1]) if len(columns["epoch"]) else None
