@@ -138,12 +138,12 @@ def test_full_cache_while_features_are_stored_is_one_sentence(lessons, tmp_path,
     with pytest.raises(CvcoreError) as caught:
         api.train(recipe, lessons.dataset(), runs=tmp_path, on_progress=on_progress)
     assert str(caught.value).startswith(
-        "The features could not be written to the cache folder (no space left on device)"
+        "The activations could not be written to the cache folder (no space left on device)"
     )
     failing_writes.clear()
     (run,) = list_runs(tmp_path)
     assert not (run.path / STATE_FILE).exists()
-    assert not [path for path in (lessons.cache / "features").iterdir() if path.suffix == ".tmp"]
+    assert not [path for path in (lessons.cache / "activations").iterdir() if path.suffix in (".tmp", ".part")]
     assert api.resume(run).status == "done"
 
 
