@@ -11,7 +11,7 @@ import inspect
 import math
 from typing import Any
 
-from cvcore import code_layers, code_parts
+from cvcore import code_layers, code_parts, code_views
 from cvcore.code_network import NetworkCode
 from cvcore.code_parts import literal
 from cvcore.code_training import compiled, schedule_sources, training
@@ -115,12 +115,13 @@ class _Script:
             code_parts.folders(self.digits),
             *([inspect.getsource(training_rows)] if self.recipe.train_pictures else []),
             self.reading(),
-            code_parts.BATCHES,
+            code_views.with_views(code_parts.BATCHES) if network.views else code_parts.BATCHES,
             *([code_parts.STREAM] if streams else []),
-            code_parts.EVERY_EPOCH.substitute(reseed=code_parts.RESEED if network.draws else ""),
+            self.every_epoch(),
             *schedule_sources(self.phases),
             *([code_parts.BFLOAT16] if self.recipe.mixed_precision else []),
-            *[code_layers.augmentation_layer(policy, network.augmentation(policy)) for policy in network.policies],
+            *[network.augmentation_layer(policy) for policy in network.policies],
+            *([code_views.stored_views(self.recipe.train_pictures is not None)] if network.views else []),
             *([code_layers.CAFFE] if network.caffe else []),
             *([code_layers.doodle_base_source()] if self.recipe.base == "doodle-base" else []),
             network.text(),
@@ -128,6 +129,11 @@ class _Script:
             self.results(),
         ]
         return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+    def every_epoch(self) -> str:
+        """Write the callback that draws anew in each epoch; a model may lack the first layers of the whole network."""
+        text = code_parts.EVERY_EPOCH.substitute(reseed=code_parts.RESEED if self.network.draws else "")
+        return code_views.above_a_cut(text) if self.network.views and self.network.draws else text
 
     def head(self) -> str:
         """Write the docstring and the imports."""
@@ -149,6 +155,7 @@ class _Script:
             usage=usage,
             layout=layout,
             hashlib="import hashlib\n" if any(self.divided) else "",
+            tempfile="from tempfile import TemporaryFile\n" if self.network.views else "",
             ops=", ops" if self.network.policies else "",
         )
 
@@ -222,6 +229,9 @@ class _Script:
                       "    model.set_weights(head_weights)"]  # fmt: skip
         figures = "best_epoch {epoch}  val_loss {val_loss:.6g}  val_accuracy {val_accuracy:.6g}"
         lines.append(f'print("{figures}".format(**best))')
+        if self.phases[-1].recipe.views:
+            lines += self.network.whole_again()
+            lines += compiled("model", self.network) if "test" in self.counts else []
         if "test" in self.counts:
             model, kind = "model", "features" if on_features else "images"
             if self.network.other_test and not on_features:

@@ -16,12 +16,21 @@ class CaffePreprocessing(layers.Layer):
         return keras.ops.flip(images, axis=-1) - keras.ops.convert_to_tensor([103.939, 116.779, 123.68], "float32")'''
 
 
-def augmentation_layer(policy: AugmentationPolicy, name: str) -> str:
+CHANGE = '''\
+        return self.change(images, uniforms)
+
+    def change(self, images, uniforms):
+        """Change pictures as these numbers decide: (n, 10) in [0, 1)."""
+'''
+
+
+def augmentation_layer(policy: AugmentationPolicy, name: str, with_given_numbers: bool = False) -> str:
     """Write a policy as one Keras layer that draws and warps as `augmentation_layer.Augmentation` does.
 
     Args:
         policy: only what it changes is in the layer.
         name: of the class.
+        with_given_numbers: it can also change pictures as given numbers decide, by its method `change`.
     """
 
     def between(column: int, reach: float, middle: str = "") -> str:
@@ -45,6 +54,8 @@ def augmentation_layer(policy: AugmentationPolicy, name: str) -> str:
         product = "images * gain[:, None, None, None]" if policy.contrast else "images"
         lines.append(f"images = ops.clip({product} + bias[:, None, None, None], 0, 255)")
     body = "\n".join(f"        {line}" for line in lines)
+    if with_given_numbers:
+        body = CHANGE + body
     return f'''class {name}(layers.Layer):
     """Change each training picture at random; hand pictures on untouched otherwise."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cvcore.augmentation import AugmentationPolicy
 from cvcore.bases import BASES, pixels_become
+from cvcore.code_layers import augmentation_layer
 from cvcore.code_parts import literal
+from cvcore.layer_counts import base_layers, cut_place
 from cvcore.recipe import Recipe
 from cvcore.strategies import Phase
 
@@ -28,6 +30,7 @@ class NetworkCode:
     Attributes:
         input: the layer that pictures come in by.
         softmax: whether the last layer has a unit a class.
+        views: whether a phase trains on stored views.
         one_model: whether one model serves all phases.
         policies: the augmentation policies, each once.
         draws: whether anything draws at random in each epoch.
@@ -44,8 +47,9 @@ class NetworkCode:
         self.input = f'keras.Input((IMAGE_SIZE, IMAGE_SIZE, {channels}), name="image")'
         self.softmax = classes > 2 or recipe.classifier_activation == "softmax"
         policies = [_policy(phase.recipe) for phase in phases]
+        self.views = any(phase.recipe.views for phase in phases)
         # One model serves all phases unless they train on other inputs or with another augmentation.
-        on_features = any(phase.on_features for phase in phases)
+        on_features = self.views or any(phase.on_features for phase in phases)
         self.one_model = not on_features and all(policy == policies[0] for policy in policies)
         self.policies = [policy for place, policy in enumerate(policies) if policy and policy not in policies[:place]]
         own = [*self.convolutions(), *self.head_layers()]
@@ -91,13 +95,45 @@ class NetworkCode:
     def body_lines(self, start: str) -> list[str]:
         """Connect x from `start` through preprocessing, the convolutions or the base, and average pooling."""
         recipe = self.recipe
-        pool = ['layers.GlobalAveragePooling2D(name="average_pool")'] if recipe.pooling == "average" else []
-        chain = [*self.preprocessing(recipe.preprocessing), *(["base"] if recipe.base else self.convolutions()), *pool]
-        names = [start, *["x"] * len(chain)]
-        return [
-            f"x = {layer}({name}{', training=False' if layer == 'base' else ''})"
-            for name, layer in zip(names, chain, strict=False)
-        ]
+        convolutions = ["base"] if recipe.base else self.convolutions()
+        return _connected([*self.preprocessing(recipe.preprocessing), *convolutions, *self.pooling()], start)
+
+    def pooling(self) -> list[str]:
+        """Name the layer between the convolutions and the head, where there is one."""
+        return ['layers.GlobalAveragePooling2D(name="average_pool")'] if self.recipe.pooling == "average" else []
+
+    def cut(self, trainable: str) -> tuple[list[str], list[str], int]:
+        """Divide the network below what a phase trains.
+
+        Returns:
+            Lines that make `extractor`, which is frozen; lines that make `model` of the rest; how many layers of the
+            whole network, its pictures and their augmentation among them, the rest has not.
+        """
+        recipe, before = self.recipe, self.preprocessing(self.recipe.preprocessing)
+        if trainable == "head":
+            below = [f"inputs = {self.input}", "extractor = keras.Model(inputs, through_base(inputs))"]
+            rest, skipped = "feature", len(before) + 1 + len(self.pooling())
+        else:
+            assert recipe.base is not None
+            place = cut_place(recipe.base, trainable)
+            name = base_layers(recipe.base, recipe.image_size, recipe.alpha)[place].name
+            below = [
+                f"last_frozen = base.layers[{place}].output  # {name}: all that the layers above take from below",
+                "below, above = keras.Model(base.input, last_frozen), keras.Model(last_frozen, base.output)",
+                f"inputs = {self.input}",
+                *_connected([*before, "below"], "inputs"),
+                "extractor = keras.Model(inputs, x)",
+            ]
+            rest, skipped = "x", len(before)
+        above = ['feature = keras.Input(extractor.output_shape[1:], name="feature")']
+        above += _connected(["above", *self.pooling()], "feature") if rest == "x" else []
+        return below, [*above, f"model = keras.Model(feature, through_head({rest}))"], 1 + skipped
+
+    def whole_again(self) -> list[str]:
+        """Put the trained layers back behind the frozen ones."""
+        first, start = self.pictures_in(self.phases[-1].recipe)
+        whole = f"model = keras.Model(inputs, through_head(through_base({start})))"
+        return ["# The whole network, from pictures on", *first, whole]
 
     def head_layers(self) -> list[str]:
         """Name the layers after the convolutions or the base."""
@@ -118,6 +154,11 @@ class NetworkCode:
     def augmentation(self, policy: AugmentationPolicy) -> str:
         """Name the layer class of a policy; two phases may have two."""
         return "Augmentation" if policy == self.policies[-1] else "HeadAugmentation"
+
+    def augmentation_layer(self, policy: AugmentationPolicy) -> str:
+        """Write the layer class of a policy."""
+        viewed = any(phase.recipe.views and _policy(phase.recipe) == policy for phase in self.phases)
+        return augmentation_layer(policy, self.augmentation(policy), with_given_numbers=viewed)
 
     def pictures_in(self, recipe: Recipe) -> tuple[list[str], str]:
         """Begin a model at its pictures, augmented as a phase's recipe says; say where it goes on from."""
@@ -193,6 +234,15 @@ class NetworkCode:
             f"for layer in {trained}.layers[{before}:]:",
             "    x = layer(x)",
         ]
+
+
+def _connected(chain: list[str], start: str) -> list[str]:
+    """Connect x from `start` through layers; those of a base run in inference mode."""
+    names = [start, *["x"] * len(chain)]
+    return [
+        f"x = {layer}({name}{', training=False' if layer in ('base', 'below', 'above') else ''})"
+        for name, layer in zip(names, chain, strict=False)
+    ]
 
 
 def _policy(recipe: Recipe) -> AugmentationPolicy | None:

@@ -28,7 +28,7 @@ On the processor of the run the figures are the run's; elsewhere, and on a GPU, 
 import argparse
 ${hashlib}import math
 from pathlib import Path
-
+${tempfile}
 import keras
 import numpy as np
 from keras import layers$ops

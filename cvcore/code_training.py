@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from cvcore import code_parts
+from cvcore import code_parts, code_views
 from cvcore.code_network import NetworkCode
 from cvcore.code_parts import literal
 from cvcore.recipe import Recipe
@@ -21,20 +21,35 @@ def training(network: NetworkCode, place: int, splits: list[str]) -> str:
         splits: those that the run has.
     """
     phase = network.phases[place]
-    recipe, kind = phase.recipe, "features" if phase.on_features else "images"
+    recipe, kind = phase.recipe, "features" if phase.on_features or phase.recipe.views else "images"
     lines = [f"# {place + 1}. {phase.name.capitalize()}"] if len(network.phases) > 1 else ["# Training"]
     if phase.on_features:
         lines += _features(network, splits if len(network.phases) == 1 else ["train", "validation"])
-    elif not network.one_model:
+    elif not recipe.views and not network.one_model:
         first, start = network.pictures_in(recipe)
         lines += [*first, f"model = keras.Model(inputs, through_head(through_base({start})))"]
     if phase.trainable not in ("everything", "head"):
-        if place:
-            lines.append("head_epochs, head_weights = len(history), model.get_weights()")
         lines += network.unfreezing(phase.trainable)
-    batches = f"train_{kind}, train_labels, {recipe.batch_size}"
+    skipped = 0
+    if recipe.views:
+        below, above, skipped = network.cut(phase.trainable)
+        policy = recipe.augmentation
+        assert policy is not None
+        lines += [
+            *below,
+            f"views = stored_views(extractor, {network.augmentation(policy)}(), {recipe.views})",
+            "validation_features = extractor.predict(Batches(validation_images, validation_labels, 32), verbose=0)",
+            *above,
+        ]
+    elif recipe.base and not phase.on_features:
+        lines += code_views.STAYS_THE_SAME.splitlines()
+    if place:
+        lines.append("head_epochs, head_weights = len(history), model.get_weights()")
+    train = "views[0]" if recipe.views else f"train_{kind}"
+    batches = f"{train}, train_labels, {recipe.batch_size}"
     steps = recipe.steps_per_epoch
     lines.append(f"batches = Stream({batches}, steps={steps})" if steps else f"batches = Batches({batches})")
+    lines += ["batches.views = views"] if recipe.views else []
     evaluated = f"validation_{kind}, validation_labels"
     whole = network.recipe
     if whole.validation_steps:
@@ -55,7 +70,7 @@ def training(network: NetworkCode, place: int, splits: list[str]) -> str:
             "    batches,",
             f"    validation_data=Batches({evaluated}, 64),",
             f"    epochs={recipe.epochs},",
-            *_callbacks(phase),
+            *_callbacks(phase, skipped),
             "    shuffle=False,",
             "    verbose=0,",
             ")",
@@ -110,9 +125,10 @@ def _best_epoch(recipe: Recipe) -> list[str]:
     ]
 
 
-def _callbacks(phase: Phase) -> list[str]:
-    """Name the callbacks, in the order in which the app has them."""
-    recipe, names = phase.recipe, []
+def _callbacks(phase: Phase, skipped: int) -> list[str]:
+    """Name the callbacks, in the order in which the app has them; the model may lack layers of the whole network."""
+    recipe, names = phase.recipe, list[str]()
+    every_epoch = f"EveryEpoch(batches, below={skipped})" if skipped else "EveryEpoch(batches)"
     if recipe.learning_rate_schedule:
         rate = f"{recipe.learning_rate_schedule}(epoch, {recipe.epochs}, {recipe.learning_rate})"
         names.append(f"LearningRateScheduler(lambda epoch: {rate})")
@@ -130,9 +146,9 @@ def _callbacks(phase: Phase) -> list[str]:
         monitor = literal(recipe.model_checkpoint)
         names.append(f'ModelCheckpoint("checkpoint-{phase.name}.keras", monitor={monitor}, save_best_only=True)')
     if not names:
-        return ["    callbacks=[keep_best, EveryEpoch(batches)],"]
+        return [f"    callbacks=[keep_best, {every_epoch}],"]
     lines = [f"        keras.callbacks.{name}," for name in names]
-    return ["    callbacks=[", *lines, "        keep_best,", "        EveryEpoch(batches),", "    ],"]
+    return ["    callbacks=[", *lines, "        keep_best,", f"        {every_epoch},", "    ],"]
 
 
 def _decay(recipe: Recipe) -> list[str]:
