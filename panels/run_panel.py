@@ -204,11 +204,12 @@ def _progress(run: Run) -> None:
         return
     figures = {name: number(now.get(name)) for name in ("step", "steps", "epoch", "epochs", "seconds_left")}
     step, steps, left = figures["step"] or 0, figures["steps"] or 0, figures["seconds_left"]
-    words = [shell.plain(now.get("phase") or "training").capitalize()]
-    if figures["epoch"] and figures["epochs"]:
+    phase = shell.plain(now.get("phase") or "training")
+    words, unit = [phase.capitalize()], "picture" if phase.endswith("pictures") else "step"
+    if figures["epoch"] and figures["epochs"] and unit == "step":
         words.append(f"epoch {figures['epoch']} of {figures['epochs']}")
     if steps:
-        words.append(f"step {step} of {steps}")
+        words.append(f"{unit} {step:,} of {steps:,}")
     if left is not None:
         words.append(f"about {shell.duration(round(left))} left")
     st.progress(min(1.0, max(0.0, step / steps)) if steps else 0.0, text=", ".join(words))
