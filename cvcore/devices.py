@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def prepare(mixed_precision: bool = False) -> dict[str, Any]:
     """Make Keras ready to train repeatably, and describe the device.
 
     Sets memory growth on each GPU and deterministic operations (TensorFlow), so that a run takes only the memory it
-    needs and a resumed run repeats an uninterrupted one, and Keras' dtype policy. Call it before the first model.
+    needs and a resumed run repeats an uninterrupted one, Keras' dtype policy, and that no input pipeline is tuned.
+    Call it before the first model.
 
     Args:
         mixed_precision: see `set_precision`.
@@ -52,6 +54,8 @@ def prepare(mixed_precision: bool = False) -> dict[str, Any]:
 
     backend = keras.config.backend()
     found = gpus()
+    if backend == "tensorflow":
+        _leave_pipelines_untuned()
     if found and backend == "tensorflow":
         import tensorflow as tf
 
@@ -66,6 +70,28 @@ def prepare(mixed_precision: bool = False) -> dict[str, Any]:
         if found[0].memory_mb:
             device["memory_mb"] = found[0].memory_mb
     return device
+
+
+def _leave_pipelines_untuned() -> None:
+    """Turn TensorFlow's tuner off in the pipelines that Keras makes of our batches, each of which has one thread.
+
+    A pipeline that is let go, at the end of every epoch and evaluation, waits for its tuner, and Python with it. The
+    tuner is woken before it is told that it is over (as of TensorFlow 2.21), and may sleep on: up to a minute.
+    """
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    tuned = PyDatasetAdapter.get_tf_dataset
+    if getattr(tuned, "untuned", False):
+        return
+
+    def untuned(adapter: Any) -> Any:
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return tuned(adapter).with_options(options)
+
+    untuned.untuned = True  # type: ignore[attr-defined]
+    PyDatasetAdapter.get_tf_dataset = untuned
 
 
 def set_precision(wanted: bool) -> str:
@@ -217,6 +243,30 @@ def import_keras() -> None:
                 del sys.modules[name]
             if collects:
                 gc.enable()
+
+
+def compiled(function: Callable[..., Any], gradients: bool = True) -> Callable[..., Any]:
+    """Compile a function of tensors as Keras' backend does: a TensorFlow graph, or JAX's; PyTorch calls it as it is.
+
+    Args:
+        function: of tensors alone. On JAX it gives a new state, and its first argument, the old one, is used up.
+        gradients: whether PyTorch is to keep what gradients need.
+    """
+    import keras
+
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False, reduce_retracing=True)
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.jit(function, donate_argnums=0)
+    if keras.config.backend() == "torch" and not gradients:
+        import torch
+
+        return torch.no_grad()(function)
+    return function
 
 
 def training_gpus() -> list[str]:
