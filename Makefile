@@ -45,9 +45,9 @@ setup-gpu: .venv-gpu/.installed
 browser: setup-dev
 	$(BIN)/python -m tools.chromium
 
-# Two files of tests at a time: one process alone leaves a core idle half of the time.
+# Two files of tests at a time: one process alone leaves a core idle half of the time. In the order of tests/conftest.py.
 test: browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup-dev
 	$(BIN)/ruff check .

@@ -79,8 +79,11 @@ def _leave_pipelines_untuned() -> None:
     tuner is woken before it is told that it is over (as of TensorFlow 2.21), and may sleep on: up to a minute.
     """
     import tensorflow as tf
-    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
+    try:
+        from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+    except ImportError:  # no public name leads to it, and a later Keras may have moved it
+        return
     tuned = PyDatasetAdapter.get_tf_dataset
     if getattr(tuned, "untuned", False):
         return

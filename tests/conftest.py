@@ -16,6 +16,17 @@ os.environ["CVCORE_NICENESS"] = "0"
 for cluster in ("CVCORE_RAY_ADDRESS", "CVCORE_STORE", "CVCORE_STORE_OPTIONS"):
     os.environ.pop(cluster, None)
 
+# The files that take longest, begun first: one of them begun last would keep one of two processes waiting.
+LONG = ("test_published_runs", "test_code_recipes", "test_code_export", "test_browser", "test_owners", "test_pickers",
+        "test_backends", "test_other_backends", "test_ray", "test_code_features", "test_store", "test_resume",
+        "test_faults", "test_training", "test_page_train", "test_classroom", "test_readme")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
 LESSONS = {
     "two": {},
     "three": {"classes": ("bars", "discs", "strokes")},

@@ -97,12 +97,13 @@ def test_a_process_that_has_used_the_gpu_already_trains_on(driver, policy, monke
 
 
 def test_a_pipeline_that_keras_makes_of_batches_is_not_tuned_and_so_its_end_waits_for_nothing(policy):
-    adapters = pytest.importorskip("keras.src.trainers.data_adapters.py_dataset_adapter")
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
     from cvcore.batches import EvaluationBatches
 
     for _ in range(2):
         devices.prepare()
-    pipeline = adapters.PyDatasetAdapter(EvaluationBatches(np.arange(5.0), np.arange(5), 2)).get_tf_dataset()
+    pipeline = PyDatasetAdapter(EvaluationBatches(np.arange(5.0), np.arange(5), 2)).get_tf_dataset()
     assert pipeline.options().autotune.enabled is False
     assert [labels.numpy().tolist() for _, labels in pipeline] == [[0, 1], [2, 3], [4]]
 
