@@ -10,7 +10,7 @@ shell.navigation()
 st.title("Storage")
 st.markdown(
     "Decoding pictures and running them through a frozen base gives the same result every time, so it is done once and "
-    "kept: the next run that needs it, whoever launches it, starts at once."
+    "kept for every run that needs it, whoever launches it."
 )
 people.sign_in()
 
