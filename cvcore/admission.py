@@ -8,11 +8,12 @@ from typing import Any
 
 from cvcore.bases import BASES, MOBILENET_ALPHAS
 from cvcore.errors import InvalidRecipe, TooLarge
-from cvcore.estimate import Estimate, estimate
+from cvcore.estimate import Device, Estimate, estimate
 from cvcore.memory import Memory, held, memory
 from cvcore.processes import on_this_computer
 from cvcore.recipe import Recipe
 from cvcore.run_directory import Run
+from cvcore.workload import Stock, workload
 
 IMAGE_SIZES = (299, 224, 192, 180, 160, 150, 128, 96, 64, 48, 32)
 
@@ -53,35 +54,64 @@ def check(
     *,
     kind: str = "CPU",
     continues: bool = False,
+    device: Device | None = None,
+    stock: Stock | None = None,
 ) -> Estimate:
     """Estimate a run and check that it fits, before anything of it is made.
 
     Args:
-        recipe, counts, runs, kind, continues: as for `cvcore.estimate.estimate`.
+        recipe, counts, runs, kind, continues, device, stock: as for `cvcore.estimate.estimate`.
         room: what a run can have, of this machine or of a cluster's.
 
     Returns:
         The estimate.
 
     Raises:
-        TooLarge: it does not fit; the sentence has the numbers, and a smaller recipe that fits where there is one.
+        TooLarge: it does not fit into memory, or its views do not fit into the store; the sentence has the numbers,
+            and a smaller recipe that fits where there is one.
     """
-    found = estimate(recipe, counts, runs, kind=kind, continues=continues)
+    if stock is not None and stock.limit is not None:
+        _check_views(recipe, counts, continues, stock.limit)
+    found = estimate(recipe, counts, runs, kind=kind, continues=continues, device=device, stock=stock)
     if _fits(found.memory_mb, room):
         return found
     told = _told(found.memory_mb, room)
     # Where runs have shown that this recipe takes more than was reckoned, its smaller kin takes more in proportion.
-    more = max(1.0, found.memory_mb / estimate(recipe, counts, kind=kind, continues=continues).memory_mb)
+    more = max(1.0, found.memory_mb / estimate(recipe, counts, continues=continues, stock=stock).memory_mb)
     for changes in _smaller(recipe):
         try:
             smaller = recipe.with_changes(**changes)
         except InvalidRecipe:
             continue
-        needed = more * estimate(smaller, counts, runs, kind=kind, continues=continues).memory_mb
+        needed = more * estimate(smaller, counts, runs, kind=kind, continues=continues, device=device).memory_mb
         if _fits(needed, room):
             words = " and ".join(f"{name} {value:g}" for name, value in changes.items())
             raise TooLarge(f"{told}; choose {words}, with which it would need about {needed:,.0f} MB")
     raise TooLarge(f"{told}; no smaller batch, picture or base of this recipe fits: free memory, or train elsewhere")
+
+
+def _check_views(recipe: Recipe, counts: dict[str, Any], continues: bool, limit: int) -> None:
+    """Check that the store can hold the views of a run, which is what makes them cheap.
+
+    Raises:
+        TooLarge: it cannot; the sentence has the numbers, and the most views that fit.
+    """
+
+    def needed(views: int) -> int:
+        start = {} if recipe.starts_from is None or not recipe.starts_from.views else {"starts_from": {"views": views}}
+        own = {"views": views} if recipe.views else {}
+        return workload(recipe.with_changes(**own, **start), counts, continues=continues).views_bytes
+
+    most = max(recipe.views, recipe.starts_from.views if recipe.starts_from else 0)
+    if not most or needed(most) <= limit:
+        return
+    told = (f"the activations of {most} views of each training picture would take {needed(most) / 1e9:.2f} GB, and the "
+            f"store may take {limit / 1e9:.2f} GB in all (CVCORE_CACHE_LIMIT)")  # fmt: skip
+    fewer = next((views for views in range(most - 1, 0, -1) if needed(views) <= limit), 0)
+    if not fewer:
+        raise TooLarge(f"{told}; set views to 0, which draws them anew in every epoch, or take smaller pictures")
+    raise TooLarge(f"{told}; choose views {fewer}, which take {needed(fewer) / 1e9:.2f} GB, or 0, which draws them "
+                   "anew in every epoch")  # fmt: skip
 
 
 def check_again(run: Run, room: Room) -> None:

@@ -1,32 +1,64 @@
-"""What a run will take before it is launched: seconds and memory, from earlier runs or from operations counted."""
+"""What a run will take before it is launched: seconds, memory and disk, of work counted and of rates measured.
+
+    seconds = start + pace x (decode + extract + steps + evaluation)
+
+`workload` counts the work, `rates` says how long it takes where it was calibrated, and the pace, how much slower the
+device of the run is, comes from runs that were trained on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from math import log
 from statistics import median
 from typing import Any
 
-from cvcore.bases import BASES
+from cvcore import rates
 from cvcore.errors import CvcoreError
+from cvcore.layer_counts import Layer
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.run_directory import Run
 from cvcore.strategies import phases
+from cvcore.workload import Extraction, Stock, Training, Workload, workload
 
-# Measured on two cores of a server CPU, roughly; finished runs of the same recipe are better evidence.
-GFLOP_A_SECOND = 90.0  # of small convnets
-BASE_GFLOP_A_SECOND = {  # depthwise convolutions do little with each number that they fetch
-    "VGG16": 150.0, "ResNet50": 150.0, "Xception": 40.0, "EfficientNetV2B0": 35.0, "MobileNetV2": 15.0,
-}  # fmt: skip
-BASE_OUTPUTS = {  # 10^6 outputs of all layers together, of one picture of the base's own image_size, alpha 1
-    "doodle-base": 0.16, "VGG16": 15.0, "ResNet50": 39.0, "Xception": 58.5, "EfficientNetV2B0": 16.2,
-    "MobileNetV2": 21.8,
-}  # fmt: skip
-SECONDS_A_STEP = 0.004
-SECONDS_A_START = 6.0  # starting Python and importing Keras, which a run's own total leaves out
-PROCESS_MB = 700.0
-CHUNK = 32  # pictures of which a frozen base computes the features to be stored at a time
+START = 3.3  # seconds from launch until Keras is imported and the network built
+PHASE = 0.3  # seconds to make a phase ready
+PHASE_LAYER = 0.02  # and for each layer that it trains through
+STEP = 0.0026  # seconds of a step beside its mathematics: the next batch, callbacks
+EPOCH = 0.03  # seconds of an epoch beside its steps: metrics, state, history
+EXTRACTED_LAYER = 0.008  # seconds for each layer that pictures go through, before the first of them do
+EVALUATION_BATCH = 64
+CHUNK = 32  # pictures of which a frozen base computes the activations to be stored at a time
+PROCESS_MB = 585.0  # Python, Keras and TensorFlow
+LAYER_MB = 0.25  # a layer of a base, with its weights and graph
+STEP_MB = 80.0  # what TensorFlow takes to train at all
+KEPT = 3.3  # of the outputs above the first trained layer: themselves, their gradients, workspace
+PASSING = 1.1  # of the largest two layers that follow one another, where nothing is trained
+MOST_RUNS = 5  # that tell how fast a recipe is trained
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a run trains on, as its run.json says it.
+
+    Attributes:
+        kind: `CPU` or `GPU`.
+        name: of the processor or GPU; None for any of this kind.
+        cores: that a process may use; None for any number.
+    """
+
+    kind: str = "CPU"
+    name: str | None = None
+    cores: int | None = None
+
+    def trained(self, run: Run) -> bool:
+        """Say whether a run was trained on such a device."""
+        told = run.info.get("device")
+        if not isinstance(told, dict) or told.get("kind") != self.kind:
+            return False
+        return self.name is None or (told.get("name") == self.name and self.cores in (None, told.get("cores")))
 
 
 @dataclass(frozen=True)
@@ -36,152 +68,248 @@ class Estimate:
     Attributes:
         seconds: wall time from launch to the end.
         memory_mb: peak memory of the training process, MB (10^6 bytes).
-        basis: one sentence that says what the figures rest on.
+        basis: a few sentences that say what the figures rest on.
+        disk_mb: what its activations take in the store, MB; 0 where it stores none.
+        again_seconds: wall time where a run before has decoded and stored what can be; of one that finds it so, the
+            same as `seconds`.
+        terms: seconds by what they are for: start, decode, extract, steps, evaluation; their sum is `seconds`.
     """
 
     seconds: float
     memory_mb: float
     basis: str
+    disk_mb: float = 0.0
+    again_seconds: float | None = None
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 def estimate(
-    recipe: Recipe, counts: dict[str, Any], runs: Sequence[Run] = (), *, kind: str = "CPU", continues: bool = False
+    recipe: Recipe,
+    counts: Mapping[str, Any],
+    runs: Sequence[Run] = (),
+    *,
+    kind: str = "CPU",
+    continues: bool = False,
+    device: Device | None = None,
+    stock: Stock | None = None,
 ) -> Estimate:
-    """Estimate a run's wall time and peak memory.
+    """Estimate a run's wall time, peak memory and disk.
 
     Args:
         recipe: what would be trained.
         counts: pictures a split, or {class: pictures} a split, as in `Dataset.counts`.
-        runs: saved runs; finished ones of the same recipe and base, those with the nearest number of training
-            pictures, tell how fast training goes, and how much memory it takes where their batches and pictures are
-            as large.
+        runs: saved runs; those that ended on this device tell how fast it is, and those of the same recipe how much
+            memory it takes where their batches and pictures are as large.
         kind: `CPU` or `GPU`, what it would train on; runs on the other say nothing.
         continues: it continues a saved features run, so that its head need not be trained first.
+        device: what it would train on more exactly; None for any of this kind.
+        stock: what this machine has stored already; None for nothing.
     """
-    pictures = {split: sum(n.values()) if isinstance(n, dict) else int(n) for split, n in counts.items()}
-    pictures = pictures_used(recipe, pictures)
-    work, steps = operations(recipe, pictures, continues)
-    same = _nearest([run for run in runs if run.status == "done" and _alike(run, recipe, kind)], pictures["train"])
-    measured = [(run, rate) for run in same if (rate := _seconds_a_gflop(run)) is not None][:5]
-    rates = [rate for _, rate in measured]
-    words = []
-    if measured:
-        noun = "run" if len(measured) == 1 else "runs"
-        recorded = "recorded reference" if all(run.reference for run, _ in measured) else "finished"
-        words.append(f"Scaled by operations from {len(measured)} {recorded} {noun} of this recipe.")
-    else:
-        words.append("A rough guess: the operations of this network at the speed of its kind on two CPU cores.")
-        if kind == "GPU":
-            words.append("A GPU takes a small part of that.")
-    # A run that found its features stored was quicker than one that must compute them.
-    rate = (max(rates) if recipe.cached else median(rates)) if rates else 1 / gflop_a_second(recipe)
+    work = workload(recipe, counts, continues=continues, stock=stock)
+    on = device or Device(kind)
+    found = pace(recipe, work.pictures["train"], runs, on)
+    terms = terms_of(work, found.times)
+    basis = [found.words]
+    if on.kind == "GPU" and found.times == 1:
+        basis.append("A GPU takes a small part of that.")
     if recipe.early_stopping_patience is not None:
-        words.append("Early stopping may end it sooner.")
-    seconds = SECONDS_A_START + steps * SECONDS_A_STEP + work * rate
-    peaks = [run.info["peak_memory"] for run, _ in measured if _as_large(run, recipe, pictures)]
-    memory = max(peaks) if peaks else PROCESS_MB + _activations_mb(recipe) + _pictures_mb(recipe, pictures)
-    return Estimate(seconds, memory, " ".join(words))
+        basis.append("Early stopping may end it sooner.")
+    everything = [each.key for each in work.extractions if recipe.weights == "pretrained"]  # random ones differ by seed
+    limit = stock.limit if stock else None
+    again = workload(recipe, counts, continues=continues, stock=Stock(tuple(counts), everything, limit))
+    peaks = [run.info["peak_memory"] for run in found.same if _as_large(run, recipe, work)]
+    return Estimate(
+        sum(terms.values()),
+        max(peaks) if peaks else memory_mb(work),
+        " ".join(basis),
+        work.disk_bytes / 1e6,
+        sum(terms_of(again, found.times).values()),
+        terms,
+    )
 
 
-def pictures_used(recipe: Recipe, pictures: dict[str, int]) -> dict[str, int]:
-    """Return how many pictures a split a run uses: of the training split perhaps fewer than there are."""
-    train = pictures.get("train", 0)
-    return {**pictures, "train": min(train, recipe.train_pictures or train)}
-
-
-def operations(recipe: Recipe, pictures: dict[str, int], continues: bool = False) -> tuple[float, int]:
-    """Count a run's work.
+def terms_of(work: Workload, pace: float = 1.0) -> dict[str, float]:
+    """Return the seconds of a run by what they are for.
 
     Args:
-        recipe: what is trained.
-        pictures: how many a split has.
-        continues: it continues a saved features run.
-
-    Returns:
-        (10^9 floating-point operations, steps); a training step costs a forward pass and twice that backwards
-        through what is trained.
+        work: what it does.
+        pace: how many times as long the device takes as the one that the rates were calibrated on.
     """
-    pictures = pictures_used(recipe, pictures)
-    train, validation, test = (pictures.get(split, 0) for split in ("train", "validation", "test"))
-    work, steps = 0.0, 0
-    for phase in phases(recipe, continues):
-        chosen = phase.recipe
-        epochs, forward = chosen.epochs, forward_gflop(chosen)
-        a_pass = -(-train // chosen.batch_size)
-        a_epoch = chosen.steps_per_epoch or a_pass
-        trained = train * a_epoch / a_pass if a_pass else 0
-        validated = validation if recipe.validation_steps is None else recipe.validation_steps * recipe.batch_size
-        validated = min(validated, validation)
-        steps += epochs * (a_epoch + -(-validated // 64))
-        if phase.on_features:
-            work += forward * (train + validation)
-        else:
-            backward = {"everything": 2.0, "head": 0.0}.get(phase.trainable, 0.5)
-            work += epochs * forward * (trained * (1 + backward) + validated)
-    return work + forward_gflop(recipe) * (test + validation), steps
+    ready = sum(PHASE + PHASE_LAYER * len(_trained_through(training)) for training in work.trainings)
+    megapixels = work.megapixels
+    last = work.trainings[-1]
+    seen = last.network.below + last.network.above if last.validated_in_model else last.network.above
+    found = {
+        "decode": work.decode * megapixels * rates.MEGAPIXEL,
+        "extract": _extractions(work),
+        "steps": ready + sum(training.epochs * _epoch(training) for training in work.trainings),
+        "evaluation": sum(training.epochs * _validation(training) for training in work.trainings)
+        + rates.forwards(seen, work.evaluated, -(-work.evaluated // EVALUATION_BATCH)),
+    }
+    return {"start": START, **{name: pace * seconds for name, seconds in found.items()}}
 
 
-def forward_gflop(recipe: Recipe) -> float:
-    """Count 10^9 floating-point operations of one forward pass of one picture."""
-    if recipe.base:
-        base = BASES[recipe.base]
-        return base.gflop * (recipe.image_size / base.image_size) ** 2 * recipe.alpha**2
-    convolutions = _convolutions(recipe)
-    total, channels, side = 0.0, _channels(recipe), convolutions[-1][1]
-    for of_output, _, filters in convolutions:
-        total += 2 * 9 * channels * filters * of_output**2
-        channels = filters
-    units = channels * (side * side if recipe.pooling == "flatten" else 1)
-    for width in (*recipe.dense, 1):
-        total += 2 * units * width
-        units = width
-    return total / 1e9
+def _extractions(work: Workload) -> float:
+    missing = [extraction for extraction in work.extractions if not extraction.stored]
+    models = {(extraction.trainable, extraction.view is None): len(extraction.layers) for extraction in missing}
+    return EXTRACTED_LAYER * sum(models.values()) + sum(map(_extract, missing))
 
 
-def _convolutions(recipe: Recipe) -> list[tuple[int, int, int]]:
-    """List a convnet's convolutions: side of the output, side after a pooling if there is one, filters."""
-    found, side = [], recipe.image_size
-    pools = len(recipe.filters) if recipe.pools is None else recipe.pools
-    for index, filters in enumerate(recipe.filters, start=1):
-        of_output = max(1, side - 2)
-        side = max(1, of_output // 2) if index <= pools else of_output
-        found.append((of_output, side, filters))
-    return found
+def _extract(extraction: Extraction) -> float:
+    seconds = rates.forwards(extraction.layers, extraction.pictures, -(-extraction.pictures // CHUNK))
+    if extraction.view is not None:
+        seconds += extraction.pictures * extraction.layers[0].side ** 2 * rates.WARPED
+    return seconds + extraction.bytes * rates.STORED
 
 
-def gflop_a_second(recipe: Recipe) -> float:
-    """Return how many 10^9 operations a second two CPU cores do of this network, roughly."""
-    return BASE_GFLOP_A_SECOND.get(recipe.base or "", GFLOP_A_SECOND)
+def _epoch(training: Training) -> float:
+    """Return the seconds of an epoch's steps."""
+    net, pictures, steps = training.network, training.trained, training.steps
+    seconds = rates.forwards(net.above, pictures, steps) + rates.backwards(net.above, net.trained, pictures, steps)
+    if training.in_model:
+        seconds += rates.forwards(net.below, pictures, steps)
+        policy = training.recipe.augmentation
+        if policy is not None and not policy.is_identity:
+            seconds += pictures * training.recipe.image_size**2 * rates.WARPED
+    return seconds + steps * STEP + EPOCH
 
 
-def _activations_mb(recipe: Recipe) -> float:
-    """What a batch takes: of a base that computes features two large layers; of one in each step every layer's outputs,
-    as the graph keeps them; of a convnet's convolutions five times that: pooled, gradients, workspace."""
-    if recipe.base is None:
-        floats = 5.0 * sum(side**2 * filters for side, _, filters in _convolutions(recipe))
-    elif recipe.cached:
-        side = recipe.image_size if recipe.base == "VGG16" else recipe.image_size / 2
-        floats = 2 * side**2 * 64 * recipe.alpha
-    else:
-        width = (1 + 7 * recipe.alpha) / 8  # the first and the last layers do not follow alpha
-        floats = 1e6 * BASE_OUTPUTS[recipe.base] * (recipe.image_size / BASES[recipe.base].image_size) ** 2 * width
-    return (CHUNK if recipe.cached else recipe.batch_size) * floats * 4 / 1e6
+def _validation(training: Training) -> float:
+    batches = -(-training.validated // EVALUATION_BATCH)
+    return rates.forwards(_validated_through(training), training.validated, batches)
 
 
-def _pictures_mb(recipe: Recipe, pictures: dict[str, int]) -> float:
-    """The decoded pictures, which are mapped into memory."""
-    return sum(pictures.values()) * recipe.image_size**2 * _channels(recipe) / 1e6
+def _trained_through(training: Training) -> tuple[Layer, ...]:
+    net = training.network
+    return net.below + net.above if training.in_model else net.above
+
+
+def _validated_through(training: Training) -> tuple[Layer, ...]:
+    net = training.network
+    return net.below + net.above if training.validated_in_model else net.above
+
+
+def memory_mb(work: Workload) -> float:
+    """Return the peak memory of the training process, MB: what it always has, what it maps, and its largest stage."""
+    stages = [_training_mb(training) for training in work.trainings]
+    stages += [_extraction_mb(extraction) for extraction in work.extractions if not extraction.stored]
+    net = work.trainings[-1].network
+    return PROCESS_MB + LAYER_MB * len(net.below + net.above) + max(stages) + _mapped_mb(work)
+
+
+def _training_mb(training: Training) -> float:
+    """A step keeps the outputs of all layers above the first trained one for the gradients."""
+    net, batch = training.network, training.recipe.batch_size
+    kept = KEPT * sum(layer.outputs for layer in net.above[net.trained :])
+    passed = PASSING * _largest_pair(net.below) if training.in_model else 0.0
+    seen = PASSING * _largest_pair(_validated_through(training))
+    stage = max(batch * (kept + passed), EVALUATION_BATCH * seen) * 4 / 1e6
+    return stage + (STEP_MB if any(layer.kind != "dense" and layer.side > 1 for layer in net.above) else 0.0)
+
+
+def _extraction_mb(extraction: Extraction) -> float:
+    return CHUNK * PASSING * _largest_pair(extraction.layers) * 4 / 1e6
+
+
+def _largest_pair(layers: Sequence[Layer]) -> int:
+    return max((one.outputs + following.outputs for one, following in pairwise(layers)), default=0)
+
+
+def _mapped_mb(work: Workload) -> float:
+    """Decoded pictures and stored activations are mapped, and count as far as they are read."""
+    read = {extraction.split for extraction in work.extractions if not extraction.stored}
+    read |= {"train"} if any(training.in_model for training in work.trainings) else set()
+    if any(training.validated_in_model for training in work.trainings):
+        read |= {"validation", "test"}
+    recipe = work.trainings[-1].recipe
+    pictures = sum(work.pictures.get(split, 0) for split in read) * recipe.image_size**2 * _channels(recipe)
+    return (pictures + work.disk_bytes) / 1e6
 
 
 def _channels(recipe: Recipe) -> int:
     return 1 if recipe.color_mode == "grayscale" else 3
 
 
-def _alike(run: Run, recipe: Recipe, kind: str) -> bool:
-    device = run.info.get("device")
-    return all(run.recipe.get(name) == getattr(recipe, name) for name in ("id", "base", "alpha", "cached")) and (
-        isinstance(device, dict) and device.get("kind") == kind
-    )
+@dataclass(frozen=True)
+class Pace:
+    """How fast a device is.
+
+    Attributes:
+        times: how many times as long it takes as the one that the rates were calibrated on.
+        words: a sentence that says who tells.
+        same: finished runs of the recipe on it.
+    """
+
+    times: float
+    words: str
+    same: tuple[Run, ...]
+
+
+def pace(recipe: Recipe, train: int, runs: Sequence[Run], on: Device) -> Pace:
+    """Find how fast a device is for a recipe.
+
+    Runs of this recipe that were trained here say it best. Else each recipe's quickest run has a vote: what was slower
+    had to share the machine.
+
+    Args:
+        recipe: what would be trained.
+        train: pictures it would be trained on.
+        runs: saved runs.
+        on: the device.
+    """
+    done = [run for run in runs if run.status == "done" and not run.imported and on.trained(run)]
+    same = tuple(run for run in done if _alike(run, recipe))
+    own = _nearest([run for run in same if not run.reference], train)
+    times = [each for run in own if (each := _measured_pace(run)) is not None][:MOST_RUNS]
+    if times:
+        noun = "run" if len(times) == 1 else "runs"
+        return Pace(median(times), f"Scaled by operations from {len(times)} finished {noun} of this recipe.", same)
+    quickest: dict[str, float] = {}
+    told: list[Run] = []
+    for run in done:
+        name = str(run.recipe.get("id"))
+        enough = sum(other.recipe.get("id") == name for other in told) >= MOST_RUNS
+        found = None if enough else _measured_pace(run)
+        if found is not None:
+            told.append(run)
+            quickest[name] = min(quickest.get(name, found), found)
+    if quickest:
+        recorded = "recorded reference runs" if all(run.reference for run in told) else "finished runs"
+        recipes = "1 recipe" if len(quickest) == 1 else f"{len(quickest)} recipes"
+        words = f"Scaled by operations from {recorded} of {recipes}, the quickest of each."
+        return Pace(median(quickest.values()), words, same)
+    return Pace(1.0, f"Operations counted, at the rates of {rates.CALIBRATED_ON}: no run tells yet how fast this is.",
+                same)  # fmt: skip
+
+
+def _measured_pace(run: Run) -> float | None:
+    """Return how many times as long a finished run took as the rates say; None where it does not tell."""
+    if "_pace" not in run.__dict__:  # of a finished run it never changes
+        run.__dict__["_pace"] = _pace_of(run)
+    pace: float | None = run.__dict__["_pace"]
+    return pace
+
+
+def _pace_of(run: Run) -> float | None:
+    try:
+        recipe = make_recipe(**run.recipe)
+        done = run.info.get("work")
+        counts, continues = run.dataset["counts"], bool(run.info.get("from_run"))
+        work = workload(recipe, counts, continues=continues, in_model=done is None)
+        seconds = (run.metrics or {}).get("seconds") or {}
+        named = [float(seconds.get(phase.name) or 0) for phase in phases(recipe, continues)]
+        expected = terms_of(work)
+        if all(number > 0 for number in named):
+            measured, reckoned = sum(named), expected["steps"] + expected["evaluation"]
+        else:
+            measured, reckoned = float(run.info["timings"]["total"]), sum(expected.values()) - expected["start"]
+    except (CvcoreError, KeyError, TypeError, AttributeError, ValueError):  # an imported run, or of another version
+        return None
+    return max(measured, 0.0) / reckoned if reckoned else None
+
+
+def _alike(run: Run, recipe: Recipe) -> bool:
+    return all(run.recipe.get(name) == getattr(recipe, name) for name in ("id", "base", "alpha", "cached"))
 
 
 def _nearest(runs: list[Run], train: int) -> list[Run]:
@@ -197,19 +325,16 @@ def _trained_on(run: Run) -> int:
     return min(there, run.recipe.get("train_pictures") or there)
 
 
-def _as_large(run: Run, recipe: Recipe, pictures: dict[str, int]) -> bool:
-    """Whether a run tells the memory of one with these pictures: its own were no fewer, or no smaller part of them."""
+def _as_large(run: Run, recipe: Recipe, work: Workload) -> bool:
+    """Whether a run tells the memory of one with these pictures: its own were no fewer, or no smaller part of them.
+
+    What was trained before activations were stored at a cut tells it of no base.
+    """
     same = all(run.recipe.get(name) == getattr(recipe, name) for name in ("image_size", "batch_size"))
-    enough = run.recipe.get("train_pictures") is None or _trained_on(run) >= pictures["train"]
+    same = same and (run.recipe.get("views") or 0) == recipe.views
+    enough = run.recipe.get("train_pictures") is None or _trained_on(run) >= work.pictures["train"]
+    done = run.info.get("work")
+    if recipe.base:
+        extracted = isinstance(done, dict) and (done.get("extracted_pictures") or 0) > 0
+        same = same and isinstance(done, dict) and extracted == (work.extract > 0)
     return same and enough and isinstance(run.info.get("peak_memory"), int | float)
-
-
-def _seconds_a_gflop(run: Run) -> float | None:
-    try:
-        recipe = make_recipe(**run.recipe)
-        counts = {split: sum(n.values()) for split, n in run.dataset["counts"].items()}
-        work, steps = operations(recipe, counts, bool(run.info.get("from_run")))
-        seconds = float(run.info["timings"]["total"]) - steps * SECONDS_A_STEP
-    except (CvcoreError, KeyError, TypeError, AttributeError, ValueError):  # an imported run, or of another version
-        return None
-    return max(seconds, 0.0) / work if work else None

@@ -12,16 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cvcore import admission, backends, settings, waiting_line
+from cvcore import admission, backends, choices, devices, settings, waiting_line
 from cvcore.datasets import Dataset
 from cvcore.errors import AlreadyThere, CvcoreError, LineFull
-from cvcore.estimate import Estimate
+from cvcore.estimate import Device, Estimate
 from cvcore.identical import identical_run
 from cvcore.new_run import check_continues, check_fits, new_run
 from cvcore.recipe import Recipe
 from cvcore.run_checks import LAST, LONGEST_NAME, checked_name
 from cvcore.run_directory import Run, list_runs, load_run
 from cvcore.run_writer import BEING_MADE
+from cvcore.stock import stock_of
 
 MOST_OF_A_STUDENT = 12  # runs of one sweep
 MOST_OF_A_TEACHER = 60
@@ -168,8 +169,16 @@ def estimated(
     Raises:
         TooLarge: it needs more memory than there is.
     """
-    room = backends.room(known, capacity)
-    return admission.check(recipe, dataset.counts, room, known, kind=capacity.kind, continues=from_run is not None)
+    room, continues = backends.room(known, capacity), from_run is not None
+    about = here(recipe, dataset, capacity.kind, continues) if backends.chosen().name == "local" else {}
+    return admission.check(recipe, dataset.counts, room, known, kind=capacity.kind, continues=continues, **about)
+
+
+def here(recipe: Recipe, dataset: Dataset, kind: str, continues: bool = False) -> dict[str, Any]:
+    """Return what this machine adds to an estimate of a run that it would train: {device, stock}."""
+    name = choices.gpu() if kind == "GPU" else devices.cpu_name()
+    cores = None if kind == "GPU" else devices.available_cores()
+    return {"device": Device(kind, name, cores), "stock": stock_of(recipe, dataset, continues=continues)}
 
 
 def variants(

@@ -24,6 +24,8 @@ PRESSED = "train_pressed"  # in the session's state: a button was pressed and ha
 NOT_NOW = "Nothing was launched: what is said above has to be put right first."
 CHANGED = "Nothing was launched: the settings changed as the button was pressed. Press it once more."
 
+DISK = "What its frozen layers make of the pictures is stored, and shared by all runs that need the same."
+
 log = logging.getLogger("fourways")
 
 
@@ -52,27 +54,48 @@ def expected(recipe: Recipe, dataset: Dataset, from_run: str | None) -> Estimate
     """Estimate one run where it would train, and draw what it takes."""
     found = _estimate(recipe, dataset, from_run)
     with st.container(horizontal=True):
-        st.metric("Estimated time", shell.duration(found.seconds))
+        st.metric("Estimated time", shell.duration(found.seconds), help=_terms_in_words(found))
         st.metric("Estimated memory", f"{found.memory_mb:,.0f} MB")
+        if found.disk_mb >= 1:
+            st.metric("Estimated disk", f"{found.disk_mb:,.0f} MB", help=DISK)
         if settings.ray_address():
             st.metric("Device", queue_panel.now()["device"])
         else:
             st.metric("Device", choices.device_in_words(), help=choices.device_in_full())
-    st.caption(found.basis)
+    st.caption(f"{found.basis} {_again_in_words(found)}".strip())
     return found
+
+
+def _terms_in_words(found: Estimate) -> str:
+    """Say what the time is made of."""
+    terms = (f"{name} {shell.duration(seconds)}" for name, seconds in found.terms.items() if seconds >= 0.5)
+    return f"From the launch to the end: {', '.join(terms)}."
+
+
+def _again_in_words(found: Estimate) -> str:
+    """Say how much shorter a run is that finds its pictures and activations stored."""
+    if found.again_seconds is None or found.again_seconds > 0.9 * found.seconds:
+        return ""
+    return (
+        f"The first time: a run that finds pictures and activations stored takes {shell.duration(found.again_seconds)}."
+    )
 
 
 def _estimate(recipe: Recipe, dataset: Dataset, from_run: str | None) -> Estimate:
     kind = queue_panel.now()["kind"] if settings.ray_address() else ("GPU" if choices.gpu() else "CPU")
+    continues = from_run is not None
+    about = {} if settings.ray_address() else launching.here(recipe, dataset, kind, continues)
     number = saved_runs.saved_runs().number
-    return _estimated(
-        recipe, dataset, kind, from_run is not None, (recipe.model_dump_json(), dataset.fingerprint, number)
-    )
+    key = (recipe.model_dump_json(), dataset.fingerprint, number, repr(about))
+    return _estimated(recipe, dataset, kind, continues, about, key)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)  # frozen, and so never copied
-def _estimated(_recipe: Recipe, _dataset: Dataset, kind: str, continues: bool, key: tuple[str, str, int]) -> Estimate:
-    return estimate(_recipe, _dataset.counts, shell.runs(), kind=kind, continues=continues)
+def _estimated(
+    _recipe: Recipe, _dataset: Dataset, kind: str, continues: bool, _about: dict[str, Any],
+    key: tuple[str, str, int, str],
+) -> Estimate:  # fmt: skip
+    return estimate(_recipe, _dataset.counts, shell.runs(), kind=kind, continues=continues, **_about)
 
 
 def request(recipe: Recipe, dataset: Dataset, seed: int, from_run: str | None) -> Request:
@@ -102,10 +125,10 @@ def _in_words(found: Request, most: int) -> str:
     """Say how many runs a request makes, with which seeds, and how long all of them take."""
     if found.count == 1:
         return "One run. Several seeds show how far figures differ by chance, several sizes what more pictures bring."
-    seconds = len(found.seeds) * sum(
-        _estimate(found.recipe.with_changes(train_pictures=size), found.dataset, found.from_run).seconds
-        for size in found.sizes
-    )
+    seconds = 0.0
+    for size in found.sizes:
+        one = _estimate(found.recipe.with_changes(train_pictures=size), found.dataset, found.from_run)
+        seconds += one.seconds + (len(found.seeds) - 1) * (one.again_seconds or one.seconds)
     seeds = f"seed{'s' if len(found.seeds) > 1 else ''} {', '.join(map(str, found.seeds))}"
     times = f" × {len(found.sizes)} training-set sizes" if len(found.sizes) > 1 else ""
     words = f"**{found.count} runs** ({seeds}{times}), about {shell.duration(seconds)} one after the other."

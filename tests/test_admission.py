@@ -17,6 +17,7 @@ from cvcore.memory import Memory, held, memory
 from cvcore.processes import this_process
 from cvcore.published import RECIPES, get_recipe
 from cvcore.run_directory import list_runs
+from cvcore.workload import Stock, workload
 
 GB = 10**9
 PICTURES = {"train": 2000, "validation": 1000}
@@ -145,8 +146,9 @@ def test_where_batches_alone_do_not_help_pictures_and_the_width_of_the_base_are_
     with pytest.raises(TooLarge, match="choose image_size 128, with"):
         admission.check(recipe.with_changes(image_size=160), PICTURES, Room((needed[160] + needed[128]) / 2))
     tiny = recipe.with_changes(image_size=32, alpha=1.0, cached=False, batch_size=4)
-    without = estimate(tiny.with_changes(alpha=0.75), PICTURES).memory_mb
-    with pytest.raises(TooLarge, match=r"choose alpha 0\.75, with"):
+    # The largest layers of alpha 0.75 are as wide as those of 1.
+    without = estimate(tiny.with_changes(alpha=0.5), PICTURES).memory_mb
+    with pytest.raises(TooLarge, match=r"choose alpha 0\.5, with"):
         admission.check(tiny, PICTURES, Room(without))
 
 
@@ -162,3 +164,30 @@ def test_measured_memory_comes_first_and_smaller_suggestions_grow_with_it(tmp_pa
     assert f"about {3 * guessed:,.0f} MB" in told
     batch = int(told.partition("batch_size ")[2].partition(",")[0])
     assert 3 * estimate(recipe.with_changes(batch_size=batch), PICTURES).memory_mb <= 2 * guessed
+
+
+def test_views_that_the_store_cannot_hold_are_refused_with_the_most_that_it_can():
+    recipe = get_recipe("chollet2-finetune").with_changes(views=4)
+    needed = {views: workload(recipe.with_changes(views=views), PICTURES).views_bytes for views in (4, 3, 1)}
+    limit = (needed[4] + needed[3]) // 2
+    with pytest.raises(TooLarge) as refused:
+        admission.check(recipe, PICTURES, Room(None), stock=Stock(limit=limit))
+    assert str(refused.value) == (
+        f"the activations of 4 views of each training picture would take {needed[4] / 1e9:.2f} GB, and the store may "
+        f"take {limit / 1e9:.2f} GB in all (CVCORE_CACHE_LIMIT); choose views 3, which take {needed[3] / 1e9:.2f} GB, "
+        "or 0, which draws them anew in every epoch"
+    )
+    with pytest.raises(TooLarge, match="set views to 0, which draws them anew in every epoch, or take smaller"):
+        admission.check(recipe, PICTURES, Room(None), stock=Stock(limit=needed[1] - 1))
+    for fits in (Stock(limit=needed[4]), Stock(), None):
+        assert admission.check(recipe, PICTURES, Room(None), stock=fits).disk_mb > needed[4] / 1e6 - 1
+    fresh = recipe.with_changes(views=0)
+    assert admission.check(fresh, PICTURES, Room(None), stock=Stock(limit=1)).disk_mb == 0
+
+
+def test_views_of_the_head_phase_are_counted_too():
+    recipe = get_recipe("chollet2-finetune").with_changes(starts_from={"views": 64})
+    needed = workload(recipe, PICTURES).views_bytes
+    with pytest.raises(TooLarge, match=r"64 views .* choose views 63"):
+        admission.check(recipe, PICTURES, Room(None), stock=Stock(limit=needed - 1))
+    assert admission.check(recipe, PICTURES, Room(None), continues=True, stock=Stock(limit=needed - 1))

@@ -50,7 +50,8 @@ def test_a_launch_waits_in_the_line_with_its_owner_ticket_estimate_and_name(fold
     second = launch(tiny_scratch, pictures, 4, runs=folder)
     assert (first.status, first.owner, first.backend, first.name, first.seed) == ("queued", ANNE, "local", "mine", 3)
     assert second.owner is None and second.ticket > first.ticket
-    assert set(first.estimate) == {"seconds", "memory_mb", "basis"} and first.estimate["seconds"] > 0
+    assert {"seconds", "memory_mb", "basis", "disk_mb", "terms"} <= set(first.estimate)
+    assert first.estimate["seconds"] == pytest.approx(sum(first.estimate["terms"].values()))
     assert (first.path / "code.py").is_file()
     assert list(waiting_line.places(list_runs(folder), 1)) == [first.id, second.id]
 
