@@ -151,9 +151,13 @@ def readable(chosen: list[Run]) -> list[Run]:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _broken(_runs: list[Run], stamp: str) -> dict[str, str]:
-    """Say of each run whose history cannot be read what is wrong: run id -> sentence."""
+    return unreadable(_runs)
+
+
+def unreadable(among: list[Run]) -> dict[str, str]:
+    """Read the histories of runs, and say of each that cannot be read what is wrong: run id -> sentence."""
     found = {}
-    for run in _runs:
+    for run in among:
         try:
             _checked(run)
         except RunDamaged as error:

@@ -47,8 +47,8 @@ def dots_of_kinds(
         dots.append({
             "type": "scatter", "mode": "markers", "name": names[place], "showlegend": False, "cliponaxis": False,
             "x": [value_of(row, split) for row in own],
-            "y": [round(place + 0.5 * (n * _GOLDEN % 1 - 0.5), 3) for n in range(len(own))],
-            "marker": {"color": colour, "size": 7, "opacity": 0.45}, "text": [as_text(row["label"]) for row in own],
+            "y": [round(place + 0.4 * (n * _GOLDEN % 1 - 0.5), 3) for n in range(len(own))],
+            "marker": {"color": colour, "size": 6, "opacity": 0.3}, "text": [as_text(row["label"]) for row in own],
             "hovertemplate": "%{x:.1%}<br>%{text}<extra></extra>",
         })  # fmt: skip
         means.append(_mean(kind, place, colour, told, split))

@@ -5,7 +5,7 @@ draws again what a function drew. A `stamp` says of which runs, as they were lis
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import pandas as pd
@@ -52,9 +52,11 @@ ICONS = {"covers": ":green[:material/check:]", "within": ":green[:material/check
 
 
 def warm_up(saved: SavedRuns) -> None:
-    """Load what figures and tables are made with, which takes longer than to make them."""
-    _published_rows(saved.whole)
+    """Load what figures and tables are made with, which takes longer than to make them, and read the histories."""
+    _published_rows(saved)
     Figure(accuracy_chart.accuracy_dots(comparison.figures(saved.opening)))
+    _ = saved.labels
+    shell.unreadable(saved.whole)
 
 
 def stamp_of(picked: list[Run], saved: SavedRuns) -> str:
@@ -207,7 +209,7 @@ def beside_published(saved: SavedRuns) -> None:
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _beside_published(_saved: SavedRuns, number: int) -> None:
     st.subheader("Published figures beside our runs", anchor=False)
-    table = _published_rows(_saved.whole)
+    table = _published_rows(_saved)
     if not table:
         empty_state("No finished run here is of a recipe as it is published.")
         return
@@ -227,8 +229,10 @@ def _beside_published(_saved: SavedRuns, number: int) -> None:
     )
 
 
-def _published_rows(saved: Sequence[Run]) -> list[dict[str, Any]]:
-    table = []
+@lru_cache(maxsize=4)
+def _published_rows(listed: SavedRuns) -> list[dict[str, Any]]:
+    """The rows of the table over recipes, not to be changed; of hundreds of runs they take a while."""
+    table, saved = [], listed.whole
     drawn = {str(run.dataset.get("id")) for run in saved if run.dataset.get("drawn")}
     for recipe in sorted(RECIPES.values(), key=lambda recipe: (recipe.id not in PUBLISHED, recipe.dataset in drawn)):
         for one in reproduction.verdicts(recipe.id, saved):
