@@ -9,7 +9,7 @@ from cvcore.backends import ray_backend
 from cvcore.backends.ray_cluster import Cluster, Node, Unreachable
 from cvcore.run_writer import create_run
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 SUMMARY = {"id": "two", "fingerprint": "f" * 64, "counts": {}, "class_names": ["a", "b"], "drawn": True}
 TWO = Cluster((Node(4, 0, 8000), Node(2, 0, 4000)))
 

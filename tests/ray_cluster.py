@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE = 120.0  # seconds that a node may take to start on a busy machine
+PATIENCE = 300.0  # seconds that a node may take to start on a busy machine
 MARK = "FOURWAYS_TEST_CLUSTER"  # every process of the cluster inherits it, and is found again by it
 
 

@@ -10,7 +10,7 @@ from tiny_lessons import tiny_scratch
 from cvcore.backends.store import attempt_folder, entry, open_store
 from cvcore.run_writer import create_run
 
-PATIENCE = 120.0  # seconds; a child that trains shares two cores with whatever else runs
+PATIENCE = 300.0  # seconds; a child that trains shares two cores with whatever else runs
 SUMMARY = {"id": "two", "fingerprint": "f" * 64, "counts": {}, "class_names": ["a", "b"], "drawn": True}
 
 

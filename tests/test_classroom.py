@@ -13,14 +13,16 @@ from cvcore.processes import this_process
 from cvcore.run_directory import list_runs
 
 
-def test_five_browsers_on_compare_and_one_before_a_run_that_trains(runs, tmp_path, drawings):
+def test_five_browsers_on_compare_and_one_before_a_run_that_trains(runs, tmp_path, drawings, monkeypatch):
+    monkeypatch.setattr("benchmarks.browsers.PATIENCE", 300.0)
+    monkeypatch.setattr(classroom, "RAMP", 2.0)
     write_reference_runs(runs)
     running = write_run(runs, "doodle-features", seed=9, status="running", process=this_process())
     recorded = [run for run in list_runs(runs) if run.id != running]
     (watched,) = [run for run in list_runs(runs) if run.id == running]
     case = Case("test", 5, trains=True, watching=1)
     with classroom.dashboard(tmp_path) as (url, server):
-        compared, watching, _ = asyncio.run(classroom.visited(case, url, server, recorded, 12.0, watched, varied=True))
+        compared, watching, _ = asyncio.run(classroom.visited(case, url, server, recorded, 6.0, watched, varied=True))
     told = classroom.figures(case, compared, watching, [], cpu=1.0)
     assert told["faults"] == []
     assert len(compared.first) == 5 and len(watching.first) == 1 and watching.parts

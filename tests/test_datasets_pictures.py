@@ -259,9 +259,11 @@ def test_resize_makes_no_copy_of_a_large_picture(width, height):
 @pytest.mark.parametrize(("limit", "together"), [(100, 1), (10**9, 2)])
 def test_large_pictures_are_decoded_one_at_a_time(limit, together, monkeypatch):
     inside, most, convert = [], [], pictures._rgb
+    meet = threading.Barrier(together)
 
     def slow(image):
         inside.append(image)
+        meet.wait(300)  # for the other one, where both may be inside
         most.append(len(inside))
         time.sleep(0.05)
         inside.pop()

@@ -9,7 +9,7 @@ from benchmarks import faults
 from benchmarks.faults import Faults, check, stray_files
 from cvcore.run_directory import list_runs
 
-RECIPE = tiny_augmented.with_changes(epochs=10)
+RECIPE = tiny_augmented.with_changes(epochs=40)  # so many that a kill finds one that trains
 
 
 @pytest.mark.timeout(900)

@@ -183,16 +183,16 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_one_sentence_and_soon(name):
-    began = time.monotonic()
+    began = time.process_time()  # others may keep us waiting
     sentence = refusal(HOSTILE[name])
     assert sentence.isprintable()
-    assert time.monotonic() - began < 20  # a quadratic reader takes minutes
+    assert time.process_time() - began < 20  # a quadratic reader takes minutes
 
 
 def test_a_million_digits_are_read_soon():
-    began = time.monotonic()
+    began = time.process_time()  # others may keep us waiting
     assert read('{"loss": [' + "9" * 1_900_000 + ", 1]}").columns["loss"] == [nan, 1.0]
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from cvcore.run_writer import create_run, start_attempt
 from cvcore.settings import PROJECT
 
 SUMMARY = {"id": "two", "fingerprint": "f" * 64, "counts": {}, "class_names": ["a", "b"]}
-PATIENCE = 100.0
+PATIENCE = 300.0
 SLEEPS = "import time; time.sleep(1000)"
 BURNS = "while True: pass"
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
@@ -120,7 +120,8 @@ def test_child_gets_a_small_part_of_a_core_that_a_server_wants_too(tmp_path, eng
         before = cpu_seconds(server), cpu_seconds(child)
         wait_until(lambda: cpu_seconds(server) + cpu_seconds(child) - sum(before) > 3)
         taken = cpu_seconds(child) - before[1]
-        assert taken / (cpu_seconds(server) - before[0] + taken) < 0.25
+        # A tenth, more where processes of the server's session are on that core too; half without stepping back.
+        assert taken / (cpu_seconds(server) - before[0] + taken) < 0.4
     finally:
         server.kill()
         server.wait()

@@ -22,7 +22,7 @@ from cvcore.datasets import doodles, open_dataset
 from cvcore.published import get_recipe
 from cvcore.run_directory import list_runs, load_run, worker_alive, worker_log
 
-PATIENCE = 150.0  # seconds; everything shares two cores with whatever else runs
+PATIENCE = 300.0  # seconds; everything shares two cores with whatever else runs
 COUNTS = {"train": 20, "validation": 8, "test": 8}
 LONG = 40  # epochs of the runs that are stopped, or lose their node
 
@@ -96,6 +96,23 @@ def epochs_of(run):
     return load_run(run.id, run.path.parent).history()["epoch"].tolist()
 
 
+def stand_still(runs, epochs, log, attempt=1):
+    """Suspend the process of each run as soon as it has trained so many epochs, and return them by run id."""
+    suspended = {}
+
+    def suspend_those_that_train():
+        for run in runs:
+            found = load_run(run.id, run.path.parent)
+            trains = found.status == "running" and found.attempt == attempt and len(found.history()) >= epochs
+            if trains and run.id not in suspended:
+                suspended[run.id] = psutil.Process(found.process["pid"])
+                suspended[run.id].suspend()
+        return len(suspended) == len(runs)
+
+    wait_until(suspend_those_that_train, f"{epochs} epochs are over", log)
+    return suspended
+
+
 def is_on(node, pid):
     return any(process.pid == pid for process in node.children(recursive=True))
 
@@ -108,11 +125,8 @@ def test_four_recipes_on_two_nodes_one_stopped_one_that_loses_its_node(cluster, 
     def status(run):
         return load_run(run.id, runs).status
 
-    wait_until(lambda: all(len(epochs_of(run)) >= 2 for run in long), "both nodes train", log)
-    # Both stand still from here on, so that neither ends before it is its turn.
-    processes = {run.id: psutil.Process(load_run(run.id, runs).process["pid"]) for run in long}
-    for process in processes.values():
-        process.suspend()
+    # Each stands still once it trains, so that neither ends before it is its turn.
+    processes = stand_still(long, 2, log)
     short = [launch(name, dataset, 2, runs) for name in ("doodle-features", "doodle-finetune")]
     assert [status(run) for run in long + short] == ["running", "running", "queued", "queued"]
     assert [load_run(run.id, runs).backend for run in long + short] == ["ray"] * 4
@@ -125,7 +139,7 @@ def test_four_recipes_on_two_nodes_one_stopped_one_that_loses_its_node(cluster, 
     second = cluster.raylet(1)
     (lost,) = [run for run in long if is_on(second, processes[run.id].pid)]
     (other,) = [run for run in long if run is not lost]
-    orphan = processes[lost.id]
+    orphan, kept = processes[lost.id], len(epochs_of(lost))
     cluster.kill_node(1, leave_orphans=True)
     wait_until(lambda: load_run(lost.id, runs).attempt == 2, "the run of the lost node goes back into the line", log)
     assert "Its Ray node is gone" in load_run(lost.id, runs).log()
@@ -138,13 +152,13 @@ def test_four_recipes_on_two_nodes_one_stopped_one_that_loses_its_node(cluster, 
     assert stopped.metrics["epochs"] == len(stopped.history()) < LONG and "attempt 1: stopped" in stopped.log()
 
     # The first to be served is the run that lost its node; its orphan wakes up beside it.
-    kept = len(epochs_of(lost))
-    wait_until(lambda: status(lost) == "running" and len(epochs_of(lost)) > kept, "attempt 2 trains", log)
-    assert status(short[0]) == "queued" and load_run(lost.id, runs).process["pid"] != orphan.pid
+    again = stand_still([lost], kept + 1, log, attempt=2)[lost.id]
+    assert status(short[0]) == "queued" and again.pid != orphan.pid
     orphan.resume()
     cluster.add_node()
     wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "the orphan has ended", log)
-    assert load_run(lost.id, runs).process["pid"] != orphan.pid
+    assert load_run(lost.id, runs).process["pid"] == again.pid
+    again.resume()
     wait_until(lambda: {status(run) for run in [lost, *short]} == {"done"}, "the other three are done", log)
     resumed = load_run(lost.id, runs)
     assert resumed.attempt == 2 and resumed.requeues == 1

@@ -19,7 +19,7 @@ from cvcore.run_directory import HEARTBEAT_FILE, list_runs, load_run, request_st
 from cvcore.run_writer import requeue
 from cvcore.trash import TRASH, delete_run
 
-PATIENCE = 100.0
+PATIENCE = 300.0
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_worker_waits_only_briefly_for_a_run_that_somebody_keeps_locked(tmp_path
     with run_locked(tmp_path / locked):
         began = time.monotonic()
         line.round()
-        assert time.monotonic() - began < 30  # a minute by itself
+        assert time.monotonic() - began < 55  # a minute by itself
     assert engine.started == [other] and "kept" in capfd.readouterr().err
     engine.finishes(other, tmp_path)
     line._aside.clear()

@@ -55,7 +55,7 @@ def serving(folder: Path, runs: Path, cache: Path, port: int | None = None, *fla
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

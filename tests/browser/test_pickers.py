@@ -9,7 +9,7 @@ from cvcore.run_directory import list_runs, load_run
 from cvcore.run_writer import rename_run
 
 pytestmark = pytest.mark.browser
-PATIENCE = 240  # seconds
+PATIENCE = 300  # seconds
 LISTED = 1500  # milliseconds after which the server lists the runs anew
 
 
