@@ -129,7 +129,7 @@ def note_use(path: Path) -> None:
 def about(path: Path) -> dict[str, Any]:
     """Read what an entry's .json file says of it; {} where it is missing or damaged."""
     try:
-        found = json.loads(path.with_suffix(".json").read_text())
+        found = json.loads(path.with_suffix(".json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
