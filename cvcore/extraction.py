@@ -83,9 +83,6 @@ def extracted(
     Returns:
         A read-only memory map (n, ...), float32, of a view float16.
     """
-    stored = activations.stored(activations.key_of(what), len(images))
-    if stored is not None:
-        return stored
     model = predicting(cut.below if policy is None else cut.below_views(policy))
 
     def read(start: int) -> np.ndarray:
@@ -101,7 +98,7 @@ def extracted(
             if stop < len(images):
                 following[stop] = reader.submit(read, stop)
             given = pictures if uniforms is None else [pictures, _whole_chunk(uniforms[start:stop])]
-            outputs = np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(given)))[: stop - start]
+            outputs = np.asarray(model.predict_on_batch(given), np.float32)[: stop - start]
             if on_computed:
                 on_computed(stop - start)
             return outputs

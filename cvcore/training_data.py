@@ -97,14 +97,18 @@ class TrainingData:
         self, split: str, network: Network, cut: Cut, meter: _Meter, recipe: Recipe | None = None,
         view: int | None = None,
     ) -> np.ndarray | Rows:  # fmt: skip
-        what, rows = self._what(network, cut, split, recipe, view), self.rows if split == "train" else None
+        what, chosen = self._what(network, cut, split, recipe, view), self.rows if split == "train" else None
         everything = len(self.dataset.split(split))
-        if rows is not None:
-            stored = activations.stored(activations.key_of(what), everything)
-            if stored is not None:  # by a run on all of them
-                return Rows(stored, rows)
-            what["train_pictures"] = len(rows)
-        uniforms = None if view is None else view_uniforms(view, everything)[slice(None) if rows is None else rows]
+        if chosen is not None:
+            whole = activations.stored(activations.key_of(what), everything)
+            if whole is not None:  # by a run on all of them
+                return Rows(whole, chosen)
+            what["train_pictures"] = len(chosen)
+        with meter.noted("features", "extracted_pictures"):
+            stored = activations.stored(activations.key_of(what), len(self.labels(split)))
+        if stored is not None:  # the pictures themselves may no longer be
+            return stored
+        uniforms = None if view is None else view_uniforms(view, everything)[slice(None) if chosen is None else chosen]
         images = self.pictures(split)
         with meter.noted("features", "extracted_pictures"):
             policy = recipe.augmentation if recipe else None
