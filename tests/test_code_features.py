@@ -43,7 +43,7 @@ MIXED = PLAIN.with_changes(
     id="mixed", strategy="augmented", augmentation={"horizontal_flip": True, "rotation": 10}, mixed_precision=True,
 )  # fmt: skip
 NOTE = make_recipe(
-    id="note", strategy="features", image_size=32, base="VGG16", weights="random", preprocessing="none",
+    id="note", strategy="features", image_size=32, base="doodle-base", weights="random", preprocessing="none",
     test_preprocessing="base", pooling="average", dense=(4,), dense_activation="linear", dense_batch_norm=True,
     classifier_activation="softmax",
     cached=True, optimizer="adam", batch_size=4, epochs=2, steps_per_epoch=2,
