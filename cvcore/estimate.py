@@ -18,24 +18,30 @@ from typing import Any
 from cvcore import rates
 from cvcore.errors import CvcoreError
 from cvcore.layer_counts import Layer
+from cvcore.memory import KEPT as MAP_KEPT
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.run_directory import Run
 from cvcore.strategies import phases
-from cvcore.workload import Extraction, Stock, Training, Workload, workload
+from cvcore.workload import FLOAT32, Extraction, Stock, Training, Workload, workload
 
-START = 3.3  # seconds from launch until Keras is imported and the network built
+START = 3.3  # seconds from launch until Keras is imported, one of them until the worker has started the process
+BUILT_LAYER = 0.002  # seconds to build a layer of the network
 PHASE = 0.3  # seconds to make a phase ready
 PHASE_LAYER = 0.02  # and for each layer that it trains through
-STEP = 0.0026  # seconds of a step beside its mathematics: the next batch, callbacks
-EPOCH = 0.03  # seconds of an epoch beside its steps: metrics, state, history
+STEP = 0.003  # seconds of a step beside its mathematics: the next batch, callbacks
+COMPILED_STEP = 0.0003  # the same where many steps are one call
+EPOCH = 0.02  # seconds of an epoch beside its steps: metrics, state, history
 EXTRACTED_LAYER = 0.008  # seconds for each layer that pictures go through, before the first of them do
 EVALUATION_BATCH = 64
 CHUNK = 32  # pictures of which a frozen base computes the activations to be stored at a time
 PROCESS_MB = 585.0  # Python, Keras and TensorFlow
-LAYER_MB = 0.25  # a layer of a base, with its weights and graph
-STEP_MB = 80.0  # what TensorFlow takes to train at all
-KEPT = 3.3  # of the outputs above the first trained layer: themselves, their gradients, workspace
-PASSING = 1.1  # of the largest two layers that follow one another, where nothing is trained
+LAYER_MB = 0.25  # a layer in the graph
+COPIES = 3  # of the weights: loaded, in the network, as the device's library orders them
+TRAINED_COPIES = 4  # of those trained beside that: gradients, optimizer, the best ones, the state on its way to disk
+STEP_MB = 80.0  # what TensorFlow takes to train convolutions at all
+KEPT = 2.5  # of the outputs above the first trained layer: themselves, their gradients, workspace
+IN_MEMORY = 256e6  # bytes of a head's activations that are
+PASSING = 1.3  # of the largest two layers that follow one another, where nothing is trained
 MOST_RUNS = 5  # that tell how fast a recipe is trained
 
 
@@ -146,7 +152,9 @@ def terms_of(work: Workload, pace: float = 1.0) -> dict[str, float]:
         "evaluation": sum(training.epochs * _validation(training) for training in work.trainings)
         + rates.forwards(seen, work.evaluated, -(-work.evaluated // EVALUATION_BATCH)),
     }
-    return {"start": START, **{name: pace * seconds for name, seconds in found.items()}}
+    network = work.trainings[-1].network
+    start = START + BUILT_LAYER * len(network.below + network.above)
+    return {"start": start, **{name: pace * seconds for name, seconds in found.items()}}
 
 
 def _extractions(work: Workload) -> float:
@@ -171,7 +179,7 @@ def _epoch(training: Training) -> float:
         policy = training.recipe.augmentation
         if policy is not None and not policy.is_identity:
             seconds += pictures * training.recipe.image_size**2 * rates.WARPED
-    return seconds + steps * STEP + EPOCH
+    return seconds + steps * (COMPILED_STEP if training.compiled_epochs else STEP) + EPOCH
 
 
 def _validation(training: Training) -> float:
@@ -194,7 +202,9 @@ def memory_mb(work: Workload) -> float:
     stages = [_training_mb(training) for training in work.trainings]
     stages += [_extraction_mb(extraction) for extraction in work.extractions if not extraction.stored]
     net = work.trainings[-1].network
-    return PROCESS_MB + LAYER_MB * len(net.below + net.above) + max(stages) + _mapped_mb(work)
+    layers, trained = net.below + net.above, net.above[net.trained :]
+    numbers = COPIES * sum(layer.weights for layer in layers) + TRAINED_COPIES * sum(layer.weights for layer in trained)
+    return PROCESS_MB + LAYER_MB * len(layers) + numbers * FLOAT32 / 1e6 + _mapped_mb(work) + max(stages)
 
 
 def _training_mb(training: Training) -> float:
@@ -216,14 +226,15 @@ def _largest_pair(layers: Sequence[Layer]) -> int:
 
 
 def _mapped_mb(work: Workload) -> float:
-    """Decoded pictures and stored activations are mapped, and count as far as they are read."""
-    read = {extraction.split for extraction in work.extractions if not extraction.stored}
-    read |= {"train"} if any(training.in_model for training in work.trainings) else set()
-    if any(training.validated_in_model for training in work.trainings):
-        read |= {"validation", "test"}
+    """Of decoded pictures and stored activations, which are mapped, only what is small stays in memory.
+
+    A head's activations are taken into memory where there are not too many.
+    """
     recipe = work.trainings[-1].recipe
-    pictures = sum(work.pictures.get(split, 0) for split in read) * recipe.image_size**2 * _channels(recipe)
-    return (pictures + work.disk_bytes) / 1e6
+    maps = [work.pictures.get(split, 0) * recipe.image_size**2 * _channels(recipe) for split in work.read]
+    maps += [extraction.bytes for extraction in work.extractions]
+    held = sum(each.bytes for each in work.extractions if each.trainable == "head" and each.split != "test")
+    return (sum(size for size in maps if size <= MAP_KEPT) + (held if held <= IN_MEMORY else 0)) / 1e6
 
 
 def _channels(recipe: Recipe) -> int:

@@ -65,9 +65,10 @@ def _is(said: dict[str, Any], extraction: Extraction, dataset: Dataset) -> bool:
         "backend": devices.backend_name(),
     }
     layer, shape = extraction.layers[-1], said.get("shape")
-    numbers = shape[1:] if isinstance(shape, list) else None
+    of_a_picture = [layer.channels] if layer.kind == "global" else [layer.side, layer.side, layer.channels]
     return (
         all(said.get(name) == value for name, value in wanted.items())
         and said.get("train_pictures") in (None, fewer)
-        and numbers in ([layer.side, layer.side, layer.channels], [layer.channels])
+        and isinstance(shape, list)
+        and shape[1:] == of_a_picture
     )

@@ -75,6 +75,7 @@ class Training:
         validated: pictures that it is validated on.
         in_model: its steps begin with pixels, and the frozen layers run in each of them.
         validated_in_model: the same of its validation.
+        compiled_epochs: many of its steps are one call.
     """
 
     recipe: Recipe
@@ -85,6 +86,7 @@ class Training:
     validated: int
     in_model: bool
     validated_in_model: bool
+    compiled_epochs: bool
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Workload:
         trainings: one a phase.
         evaluated: pictures that the best checkpoint predicts at the end.
         megapixels: of one picture's file.
+        read: splits whose pictures it looks at.
     """
 
     pictures: Mapping[str, int]
@@ -106,6 +109,7 @@ class Workload:
     trainings: tuple[Training, ...]
     evaluated: int
     megapixels: float
+    read: frozenset[str]
 
     @property
     def extract(self) -> int:
@@ -172,12 +176,18 @@ def workload(
         if recipe.validation_steps is not None:
             validated = min(validated, recipe.validation_steps * recipe.batch_size)
         trainings.append(
-            Training(chosen, net, chosen.epochs, steps, trained, validated, not trained_on_stored, not cut)
-        )
-    decode = sum(number for split, number in pictures_there(counts).items() if split not in stock.decoded)
+            Training(chosen, net, chosen.epochs, steps, trained, validated, not trained_on_stored, not cut,
+                     trained_on_stored and stage.trainable == "head" and not in_model)
+        )  # fmt: skip
+    read = {each.split for each in extractions.values() if not each.stored}
+    read |= {"train"} if any(training.in_model for training in trainings) else set()
+    read |= {"validation"} if any(training.validated_in_model for training in trainings) else set()
+    read |= {"test"} if trainings[-1].validated_in_model else set()
+    there = pictures_there(counts)
+    decode = sum(there.get(split, 0) for split in read if split not in stock.decoded)
     evaluated = pictures.get("validation", 0) + pictures.get("test", 0)
-    return Workload(pictures, decode, tuple(extractions.values()), tuple(trainings), evaluated,
-                    stock.megapixels)  # fmt: skip
+    return Workload(pictures, decode, tuple(extractions.values()), tuple(trainings), evaluated, stock.megapixels,
+                    frozenset(read))  # fmt: skip
 
 
 def pictures_there(counts: Mapping[str, object]) -> dict[str, int]:

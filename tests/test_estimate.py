@@ -21,6 +21,9 @@ PHOTOGRAPHS = {"train": 2000, "validation": 1000}
 EVERYTHING = ("train", "validation", "test")
 
 
+DECODED = "pictures only"
+
+
 def counts(total):
     return {"train": total, "validation": total // 2, "test": total // 2}
 
@@ -58,30 +61,35 @@ def test_without_runs_an_estimate_rests_on_the_rates_and_says_so():
     assert 500 < found.memory_mb < 1500 and found.disk_mb == 0
 
 
-# Measured on 22 November 2026 on those two cores beside other programs, a process a run: its CPU seconds, less half of
-# those in which pictures were decoded, which two threads do, and the peak of its memory.
-# name: (recipe, changes, pictures, continues, decoded and stored before, seconds, megabytes)
+# Measured on 22 November 2026 on those two cores beside other programs, a process a run: the second until a worker has
+# started it, its CPU seconds, less half of those in which pictures were decoded, which two threads do; and its peak.
+# name: (recipe, changes, pictures, decoded and stored before, seconds, megabytes)
 MEASURED = {
-    "doodle-scratch": ("doodle-scratch", {}, DOODLES, False, True, 17.0, 766),
-    "doodle-augmented": ("doodle-augmented", {"epochs": 15}, DOODLES, False, True, 15.8, 769),
-    "doodle-features again": ("doodle-features", {}, DOODLES, False, True, 5.4, 585),
-    "doodle-finetune": ("doodle-finetune", {}, DOODLES, False, True, 19.7, 714),
-    "mobilenet-features": ("mobilenet-features", {}, PHOTOGRAPHS, False, False, 23.3, 1234),
-    "mobilenet-features again": ("mobilenet-features", {}, PHOTOGRAPHS, False, True, 7.3, 623),
+    "doodle-scratch": ("doodle-scratch", {}, DOODLES, True, 18.0, 766),
+    "doodle-augmented": ("doodle-augmented", {"epochs": 15}, DOODLES, True, 16.8, 769),
+    "doodle-features": ("doodle-features", {}, DOODLES, DECODED, 5.9, 642),
+    "doodle-features again": ("doodle-features", {}, DOODLES, True, 4.5, 580),
+    "doodle-finetune": ("doodle-finetune", {}, DOODLES, True, 15.6, 702),
+    "mobilenet-features": ("mobilenet-features", {}, PHOTOGRAPHS, DECODED, 16.9, 938),
+    "mobilenet-features again": ("mobilenet-features", {}, PHOTOGRAPHS, True, 4.8, 619),
     "mobilenet-features-augmented": (
-        "mobilenet-features-augmented", {"epochs": 2}, PHOTOGRAPHS, False, True, 28.0, 991
+        "mobilenet-features-augmented", {"epochs": 1}, PHOTOGRAPHS, True, 17.7, 947
     ),
-    "exercise-scratch": ("exercise-scratch", {"epochs": 2}, PHOTOGRAPHS, False, False, 22.6, 1498),
+    "mobilenet-finetune": ("mobilenet-finetune", {}, PHOTOGRAPHS, DECODED, 30.5, 966),  # of a saved head
+    "exercise-scratch": ("exercise-scratch", {"epochs": 2}, PHOTOGRAPHS, True, 26.1, 1192),
+    "exercise-augmented": ("exercise-augmented", {"epochs": 1}, PHOTOGRAPHS, True, 16.0, 1269),
+    "chollet2-scratch": ("chollet2-scratch", {"epochs": 1}, PHOTOGRAPHS, False, 48.5, 1387),
+    "lecture-features": ("lecture-features", {"epochs": 2, "train_pictures": 400}, PHOTOGRAPHS, DECODED, 82.2, 1376),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_time_and_memory_are_within_30_percent_of_what_was_measured(name):
-    recipe, changes, pictures, continues, before, seconds, megabytes = MEASURED[name]
+    recipe, changes, pictures, before, seconds, megabytes = MEASURED[name]
     recipe = get_recipe(recipe).with_changes(**changes)
-    everything = [each.key for each in workload(recipe, pictures, continues=continues).extractions]
-    stock = Stock(EVERYTHING, everything) if before else None
-    found = estimate(recipe, pictures, continues=continues, stock=stock)
+    everything = [each.key for each in workload(recipe, pictures).extractions]
+    stock = Stock(EVERYTHING if before else (), everything if before is True else ())
+    found = estimate(recipe, pictures, stock=stock, continues=name == "mobilenet-finetune")
     assert found.seconds == pytest.approx(seconds, rel=0.3)
     assert found.memory_mb == pytest.approx(megabytes, rel=0.3)
 
@@ -112,7 +120,7 @@ def test_a_finished_run_of_the_recipe_tells_how_fast_training_goes(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": {"training": seconds}}))
     found = estimate(recipe, DOODLES, list_runs(tmp_path))
     assert found.terms["steps"] + found.terms["evaluation"] == pytest.approx(seconds, rel=0.01)
-    assert found.terms["start"] == START
+    assert found.terms["start"] == pytest.approx(START, abs=0.5)
     assert found.basis == "Scaled by operations from 1 finished run of this recipe."
     twice = estimate(recipe.with_changes(epochs=40), DOODLES, list_runs(tmp_path))
     assert 1.7 < twice.seconds / found.seconds < 2
@@ -127,12 +135,13 @@ def test_a_run_without_seconds_of_its_phases_tells_by_its_total(tmp_path):
 
 def test_runs_of_other_recipes_tell_the_pace_of_the_device_by_the_quickest_of_each(tmp_path):
     recipe = get_recipe("doodle-scratch").with_changes(epochs=20)
-    whole = sum(terms_of(workload(recipe, DOODLES)).values()) - START
+    reckoned = terms_of(workload(recipe, DOODLES))
+    whole = sum(reckoned.values()) - reckoned["start"]
     for seed, times in enumerate((2.0, 5.0, 9.0)):
         write_run(tmp_path, "doodle-scratch", seed=seed, epochs=20, timings={"total": times * whole})
     found = estimate(get_recipe("doodle-finetune"), DOODLES, list_runs(tmp_path))
     alone = estimate(get_recipe("doodle-finetune"), DOODLES)
-    assert found.seconds - START == pytest.approx(2 * (alone.seconds - START))
+    assert found.seconds - found.terms["start"] == pytest.approx(2 * (alone.seconds - alone.terms["start"]))
     assert found.basis == "Scaled by operations from finished runs of 1 recipe, the quickest of each."
 
 
@@ -207,12 +216,11 @@ def test_the_memory_of_a_run_that_found_its_features_stored_does_not_hide_what_s
     assert estimate(recipe, DOODLES, list_runs(tmp_path), stock=Stock(EVERYTHING, keys)).memory_mb == 585
 
 
-def test_stored_pictures_that_nobody_reads_take_no_memory():
-    recipe = get_recipe("mobilenet-features")
-    keys = [each.key for each in workload(recipe, PHOTOGRAPHS).extractions]
-    stored = memory_mb(workload(recipe, PHOTOGRAPHS, stock=Stock(EVERYTHING, keys)))
-    pictures = sum(PHOTOGRAPHS.values()) * 224**2 * 3 / 1e6
-    assert memory_mb(workload(recipe, PHOTOGRAPHS)) > stored + pictures
+def test_small_maps_stay_in_memory_and_large_ones_do_not():
+    recipe = get_recipe("doodle-scratch").with_changes(epochs=1)
+    few, more, many = (memory_mb(workload(recipe, {"train": number})) for number in (400, 800, 4000))
+    assert more - few == pytest.approx(400 * 96 * 96 * 3 / 1e6)
+    assert many == few - 400 * 96 * 96 * 3 / 1e6
 
 
 def test_early_stopping_is_said_to_make_an_estimate_a_bound():
