@@ -9,8 +9,11 @@ from streamlit.testing.v1 import AppTest
 from cvcore.settings import PROJECT
 
 
-def draw(name, **query):
+def draw(name, settings=None, **query):
+    """Draw a page, its address with this query, its widgets of these keys set."""
     page = AppTest.from_file(str(PROJECT / "pages" / f"{name}.py"), default_timeout=300)
+    for key, value in (settings or {}).items():
+        page.session_state[key] = value
     for key, value in query.items():
         page.query_params[key] = value
     return page.run()

@@ -163,9 +163,7 @@ def launched(monkeypatch):
 
 def train_page(recipe_id):
     """The page with a recipe picked by its name among all."""
-    page = draw("train")
-    page.segmented_control(key="train_strategy").set_value("all").run()
-    return pick(page, recipe_id)
+    return draw("train", {"train_strategy": "all", "train_recipe": recipe_id})
 
 
 def pick(page, recipe_id):
