@@ -11,7 +11,7 @@ from cvcore.kinds import Kind
 if TYPE_CHECKING:
     import numpy as np
 
-POINTS = 20_000  # of all thin curves together: a browser draws as many in a moment
+POINTS = 10_000  # of all thin curves together: more take a browser longer than they tell
 BAND = (0.1, 0.9)  # shares of the runs below and above which the band ends
 
 

@@ -1,0 +1,211 @@
+"""Many runs as a few kinds: what may be chosen at once, how runs are sorted, and what their charts show."""
+
+import re
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from handmade_runs import write_run
+
+from cvcore import comparison, kinds, kinds_chart, kinds_dots, reproduction
+from cvcore.kinds import Kind
+from cvcore.run_directory import list_runs
+
+
+def runs_of(folder, *recipes, seeds=3, **written):
+    for recipe_id in recipes:
+        for seed in range(seeds):
+            write_run(folder, recipe_id, seed=seed, **written)
+    return comparison.in_teaching_order(list_runs(folder))
+
+
+def write_history(run, rows):
+    """Write a history of these (accuracy, val_accuracy) by epoch."""
+    lines = ["epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds"]
+    lines += [f"{n},0.5,{accuracy},0.6,{val_accuracy},0.001,1" for n, (accuracy, val_accuracy) in enumerate(rows, 1)]
+    (run.path / "history.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_all_runs_and_those_of_a_recipe_or_a_sweep_are_offered_at_once(tmp_path):
+    few = runs_of(tmp_path, "doodle-scratch", seeds=2)
+    assert kinds.together(few) == {}
+    runs = runs_of(tmp_path, "doodle-features", group={"id": "20260101T000000Z-g-1a2b", "title": "Three seeds"})
+    offered = kinds.together(runs)
+    assert {name: (label, len(ids)) for name, (label, ids) in offered.items()} == {
+        "all": ("Every run", 5),
+        "recipe:doodle-features": ("Every run of doodle-features", 3),
+        "sweep:20260101T000000Z-g-1a2b": ("Every run of the sweep Three seeds (1a2b)", 3),
+    }
+    assert offered["recipe:doodle-features"][1] == tuple(run.id for run in runs if run.strategy == "features")
+
+
+def test_runs_are_of_one_kind_if_their_seed_alone_differs_and_labels_name_what_else_does(tmp_path):
+    runs_of(tmp_path, "doodle-features", "doodle-scratch")
+    runs = runs_of(tmp_path, "doodle-features", changes={"learning_rate": 0.5})
+    found, words = kinds.kinds(runs)
+    assert words == "with the same settings and pictures, whatever their seed"
+    assert [(kind.label, len(kind.runs), kind.alike) for kind in found] == [
+        ("From scratch", 3, True),
+        ("Features · learning_rate 0.002", 3, True),
+        ("Features · learning_rate 0.5", 3, True),
+    ]
+
+
+def test_too_many_kinds_are_joined_by_recipe_and_are_not_alike_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(kinds, "MOST_KINDS", 2)
+    for rate in (0.1, 0.2, 0.3):
+        runs = runs_of(tmp_path, "doodle-features", "doodle-scratch", seeds=1, changes={"learning_rate": rate})
+    found, words = kinds.kinds(runs)
+    assert words == "of one recipe on the same pictures"
+    assert [(kind.label, len(kind.runs), kind.alike) for kind in found] == [
+        ("From scratch", 3, False), ("Features", 3, False)]  # fmt: skip
+    monkeypatch.setattr(kinds, "MOST_KINDS", 0)
+    assert kinds.kinds(runs)[1] == "of one strategy" and len(kinds.kinds(runs)[0]) == 2
+
+
+def test_kinds_that_nothing_else_tells_apart_still_have_different_labels(tmp_path):
+    runs = runs_of(tmp_path, "doodle-features", seeds=2)
+    other = {**runs[0].dataset, "fingerprint": "e" * 64}
+    found, _ = kinds.kinds(runs_of(tmp_path, "doodle-features", seeds=2, dataset=other))
+    assert [kind.label for kind in found] == ["Features · 1", "Features · 2"]
+
+
+def test_differing_settings_say_how_many_runs_have_each_value(tmp_path):
+    runs_of(tmp_path, "doodle-features", seeds=2)
+    runs = runs_of(tmp_path, "doodle-features", seeds=1, changes={"learning_rate": 0.5})
+    rows = {row["setting"]: row["values"] for row in kinds.differing(runs)}
+    assert rows == {"seed": "0 (2), 1 (1)", "learning_rate": "0.002 (2), 0.5 (1)"}
+    many = runs_of(tmp_path, "doodle-features", seeds=9)
+    assert kinds.differing(many)[0]["values"].endswith("and 3 other values")
+
+
+@pytest.fixture
+def three(tmp_path):
+    """One kind of three runs, one of which stopped after an epoch."""
+    runs = runs_of(tmp_path, "doodle-features")
+    for run, (first, last) in zip(runs, ((0.5, 0.7), (0.6, 0.9), (0.7, None)), strict=True):
+        write_history(run, [(0.5, first), *([(0.8, last)] if last else [])])
+    return [Kind("Features", tuple(runs), alike=True)]
+
+
+def traces(figure, **wanted):
+    return [one for one in figure["data"] if "legendgroup" in one and all(one.get(k) == v for k, v in wanted.items())]
+
+
+def test_a_kind_is_drawn_as_its_mean_with_a_band_and_each_run_thinly(three):
+    figure = kinds_chart.curves_of_kinds(three)
+    (mean,) = [one for one in traces(figure) if "hovertemplate" in one]
+    assert mean["y"] == [pytest.approx(0.6), pytest.approx(0.8)] and mean["x"] == [1, 2]
+    assert [row[1:] for row in mean["customdata"]] == [
+        [" (8 in 10: 52.0% to 68.0%)", ", 50.0% training"],
+        [" (8 in 10: 72.0% to 88.0%)", ", 80.0% training"],
+    ]
+    low, high = traces(figure, line={"width": 0})
+    assert (low["y"], high["y"]) == (pytest.approx([0.52, 0.72]), pytest.approx([0.68, 0.88]))
+    assert high["fill"] == "tonexty"
+    (thin,) = [one for one in traces(figure) if one["line"].get("width") == 0.8]
+    assert np.array_equal(np.isnan(thin["y"]), [0, 0, 1, 0, 0, 1, 0, 1, 1]) and thin["hoverinfo"] == "skip"
+    assert [one["name"] for one in figure["data"] if "legendgroup" not in one] == [
+        "mean validation", "mean training", "8 in 10 runs", "each run"]  # fmt: skip
+    go.Figure(figure)
+
+
+def test_where_fewer_than_half_of_the_runs_come_there_is_no_mean(three):
+    write_history(three[0].runs[1], [(0.5, 0.6)])
+    (mean,) = [one for one in traces(kinds_chart.curves_of_kinds(three)) if "hovertemplate" in one]
+    assert mean["y"] == [pytest.approx(0.6), None]
+
+
+def test_thin_curves_have_a_limited_number_of_points_and_end_where_the_runs_do(three, monkeypatch):
+    for run in three[0].runs:
+        write_history(run, [(0.5, 0.5 + n / 1000) for n in range(100)])
+    monkeypatch.setattr(kinds_chart, "POINTS", 30)
+    assert kinds_chart.thinned(three) == 10
+    figure = kinds_chart.curves_of_kinds(three, smoothing=0.5)
+    (thin,) = [one for one in traces(figure) if one["line"].get("width") == 0.8]
+    assert thin["x"][:12].tolist() == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100, 0] and len(thin["x"]) == 3 * 12
+    (mean,) = [one for one in traces(figure) if "hovertemplate" in one]
+    assert len(mean["x"]) == 100 and "smoothed with weight 0.5" in figure["layout"]["title"]["text"]
+
+
+def test_kinds_without_a_finished_epoch_are_drawn_and_said(tmp_path):
+    runs = runs_of(tmp_path, "doodle-features", epochs=1)
+    for run in runs:
+        write_history(run, [])
+    found = [Kind("Features", tuple(runs), True)]
+    figure = kinds_chart.curves_of_kinds(found)
+    go.Figure(figure)
+    assert figure["layout"]["yaxis"]["range"] == [0, 1]
+    assert (
+        kinds_chart.curves_of_kinds_alt(found) == "Accuracy by epoch, means. Features, 3 runs: no finished epoch yet."
+    )
+
+
+def test_the_alternative_text_of_many_curves_tells_the_mean_of_the_last_epochs(three):
+    assert kinds_chart.curves_of_kinds_alt(three) == (
+        "Accuracy by epoch, means. Features, 3 runs: at their last epochs training 70.0%, validation 76.7%."
+    )
+
+
+def rows_with(runs, values):
+    rows = comparison.figures(runs)
+    return [{**row, "test_accuracy": value} for row, value in zip(rows, values, strict=True)]
+
+
+def test_accuracies_are_a_dot_a_run_and_a_mean_with_a_t_interval_over_seeds(tmp_path):
+    runs = runs_of(tmp_path, "doodle-features")
+    found = [Kind("Features <b>", tuple(runs), True)]
+    rows = rows_with(runs, (0.8, 0.9, 1.0))
+    figure = kinds_dots.dots_of_kinds(found, rows)
+    dots, mean = figure["data"]
+    assert dots["x"] == [0.8, 0.9, 1.0] and all(abs(y) <= 0.25 for y in dots["y"]) and len(set(dots["y"])) == 3
+    assert mean["x"] == [pytest.approx(0.9)]
+    assert mean["error_x"]["array"] == [pytest.approx(4.302653 * 0.1 / np.sqrt(3), abs=1e-6)]  # t(0.975, 2)
+    assert figure["layout"]["yaxis"]["ticktext"] == ["Features &lt;b&gt;"]
+    assert "95% t intervals" in figure["layout"]["title"]["text"]
+    assert kinds_dots.dots_of_kinds_alt(found, rows) == (
+        "Test accuracy, means, highest first: Features <b> 90.0% (3 runs, 80.0% to 100.0%)."
+    )
+    go.Figure(figure)
+
+
+def test_runs_that_differ_in_more_than_their_seed_have_a_mean_without_an_interval(tmp_path):
+    runs = runs_of(tmp_path, "doodle-features")
+    figure = kinds_dots.dots_of_kinds([Kind("Features", tuple(runs), False)], rows_with(runs, (0.8, 0.9, 1.0)))
+    assert "error_x" not in figure["data"][1] and "interval" not in figure["layout"]["title"]["text"]
+
+
+def test_a_seed_that_was_run_twice_counts_once_in_the_mean(tmp_path):
+    write_run(tmp_path, "doodle-features", seed=0)
+    runs = runs_of(tmp_path, "doodle-features")
+    values = [0.1 if run is min(runs, key=lambda run: run.id) else 0.9 for run in runs]
+    figure = kinds_dots.dots_of_kinds([Kind("Features", tuple(runs), True)], rows_with(runs, values))
+    assert len(figure["data"][0]["x"]) == 4 and figure["data"][1]["x"] == [pytest.approx(0.9)]
+
+
+def test_a_kind_has_its_published_figures_once_and_one_without_accuracies_is_left_out(tmp_path):
+    from photograph_runs import write_photograph_run
+
+    for seed in range(3):
+        write_photograph_run(tmp_path, seed=seed)
+    write_run(tmp_path, "doodle-features", status="stopped")
+    runs = list_runs(tmp_path)
+    found, _ = kinds.kinds(runs)
+    marks = reproduction.published_marks(runs, runs)
+    figure = kinds_dots.dots_of_kinds(found, comparison.figures(runs), "validation", marks)
+    published = [one for one in figure["data"] if one["name"] == "published"]
+    assert [one["text"] for one in published] == [["published 74.0%"]]
+    assert figure["layout"]["yaxis"]["ticktext"] == ["From scratch"]
+    assert kinds_dots.dots_of_kinds_alt(found, comparison.figures(runs), "test") == "No run has a test accuracy."
+
+
+def test_ticks_of_a_narrow_range_of_accuracies_differ(tmp_path):
+    runs = runs_of(tmp_path, "doodle-features")
+    figure = kinds_dots.dots_of_kinds([Kind("Features", tuple(runs), True)], comparison.figures(runs))
+    assert figure["layout"]["xaxis"]["tickformat"] == ".1~%"
+
+
+def test_of_many_names_the_first_three_are_told():
+    names = [f"run {n}" for n in range(1, 101)]
+    assert comparison.some(names[:16]) == ", ".join(names[:16])
+    assert re.fullmatch("run 1, run 2, run 3 and 97 more", comparison.some(names))
