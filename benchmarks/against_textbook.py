@@ -191,7 +191,7 @@ class Case:
         rows = [_tensors(self.stored("train", np.float32, recipe.batch_size))] * self.steps
         self.parts[part] = lambda: stopwatch.seconds_a_call(above.train_on_batch, rows)
         self.gflop[part] = recipe.batch_size * stopwatch.gflop(above, training=True)
-        self.terms["views"] = [*views, (e * s, part), *evaluation]
+        self.terms["views"] = [*views, (e * s, part), (e * s, "ours: input"), *evaluation]
 
     def of_features(self) -> None:
         """Time the extraction of features, and the training of a head on them."""
