@@ -189,3 +189,31 @@ def test_thirty_runs_of_few_recipes_have_different_labels_that_name_recipe_and_s
         "chollet2-scratch", "exercise-scratch", "mobilenet-features"))]  # fmt: skip
     assert len(set(options)) == 34 + 4 and max(map(len, options)) < 60
     assert "From scratch · exercise-scratch · seed 7" in options
+
+
+def test_more_runs_than_can_be_told_apart_are_drawn_as_kinds_and_chosen_at_once(runs):
+    for seed in range(9):
+        write_run(runs, "doodle-features", seed=seed)
+        write_photograph_run(runs, seed=seed)
+    page = draw("compare", runs="all")
+    assert sound(page) and page.multiselect[0].value == ["all"] and len(page.dataframe[0].value) == 18
+    said = words(page)
+    assert "18 runs in 2 kinds. A line is the mean of the runs with the same settings and pictures" in said
+    assert "thin lines are the runs." in said and "Run ids:" not in said
+    curves, dots = (chart.proto.alt for chart in page.get("plotly_chart"))
+    assert "Features, 9 runs: at their last epochs" in curves and "Features 89.6% (9 runs" in dots
+    assert page.table[0].value.loc["seed", "values"].startswith(r"0 \(2\)")
+    page.multiselect[0].set_value(["recipe:doodle-features"]).run()
+    assert page.query_params["runs"] in ("recipe:doodle-features", ["recipe:doodle-features"])
+    assert list(page.dataframe[0].value["run"]) == [
+        run_id for run_id in sorted(path.name for path in runs.iterdir()) if "doodle-features" in run_id]  # fmt: skip
+
+
+def test_a_name_that_an_owner_gave_is_never_that_of_a_choice_of_many(runs):
+    for seed in range(5):
+        run_id = write_run(runs, "doodle-features", seed=seed, name=None if seed else "Every run")
+        path = runs / run_id / "run.json"
+        info = json.loads(path.read_text())
+        path.write_text(json.dumps({**info, "recipe": {**info["recipe"], "strategy": "none known"}}))
+    options = draw("compare").multiselect[0].options
+    assert options.count("Every run") == 1 and len(set(options)) == len(options)

@@ -1,0 +1,37 @@
+"""The benchmark of pages on a few runs: it sees a page being finished, whatever the machine's speed."""
+
+import pytest
+
+from benchmarks import classroom, pages
+from benchmarks.made_up_runs import write_runs
+from benchmarks.pages import EVERY, KINDS, Case
+
+
+@pytest.mark.browser
+def test_every_kind_of_visit_to_compare_with_all_runs_is_noted(browser, tmp_path, monkeypatch, cache):
+    write_runs(tmp_path / "runs", 20, epochs=5)
+    monkeypatch.setenv("CVCORE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("CVCORE_CACHE", str(cache))
+    case = Case("compare", 20, EVERY)
+    with classroom.dashboard(tmp_path) as (url, server):
+        pages.visit(browser, url, server, case, again=1)
+    told = pages.rows(case)
+    assert [row["visit"] for row in told] == list(KINDS)
+    assert all(row["shown"] > 0 and row["finished"] > 0 and row["processor"] > 0 for row in told)
+    assert pages.as_table(told).count("| compare | 20 | all |") == 4
+
+
+def test_compare_is_measured_with_each_number_of_runs_and_other_pages_with_the_fewest():
+    found = [(case.page, case.runs, case.query) for case in pages.cases(["overview", "compare"], [10, 1000])]
+    assert found == [
+        ("overview", 10, ""), ("compare", 10, ""), ("compare", 10, EVERY), ("compare", 1000, ""),
+        ("compare", 1000, EVERY),
+    ]  # fmt: skip
+
+
+def test_what_comes_later_than_it_may_is_named():
+    case = Case("compare", 1000, EVERY)
+    case.times["cold"].shown, case.times["cold"].finished = [1000, 2100, 9000], [3000]
+    case.times["warm"].shown, case.times["warm"].finished = [500], [600]
+    cold, warm = pages.rows(case)
+    assert pages.over(cold) == "compare with 1,000 runs, all, cold: 2100 ms, at most 2000" and not pages.over(warm)
