@@ -1,6 +1,7 @@
 """Launching from the Train page: the answer beside the button, groups over seeds and sizes, and who may end them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from handmade_runs import write_run
@@ -10,7 +11,7 @@ from two_students import ANNA, BEN, TEACHER, Classroom, buttons, code
 import shell
 from cvcore import admission, backends, trash
 from cvcore.backends import Capacity, Status
-from cvcore.estimate import estimate
+from cvcore.estimate import Estimate, estimate
 from cvcore.published import get_recipe
 from cvcore.run_directory import STOP_FILE, list_runs, load_run
 from panels import group_panel, launch_panel
@@ -337,3 +338,13 @@ def test_a_group_whose_runs_are_at_every_stage_is_drawn(runs, classroom):
     cells = {*table["Seed 0"], *table["Seed 1"]}
     assert {"1st in line", "failed", "89.6%"} < cells
     assert group_panel._progress([]) == "0 of 0 runs done"
+
+
+def test_the_time_is_said_with_its_parts_and_what_a_second_run_saves():
+    terms = {"start": 3.3, "decode": 0.1, "extract": 20.0, "steps": 6.0, "evaluation": 0.2}
+    found = Estimate(29.6, 800.0, "By hand.", 15.0, 9.4, terms)
+    assert launch_panel._terms_in_words(found) == "From the launch to the end: start 3.3 s, extract 20 s, steps 6.0 s."
+    again = "Another run, which finds pictures and activations stored, takes 9.4 s."
+    assert launch_panel._again_in_words(found) == again
+    assert launch_panel._again_in_words(replace(found, again_seconds=28.0)) == ""
+    assert launch_panel._again_in_words(replace(found, again_seconds=None)) == ""
