@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 
@@ -68,9 +70,9 @@ class TrainingBatches(keras.utils.PyDataset):
         steps_per_epoch: int | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self._views = inputs if isinstance(inputs, list) else [inputs]
-        self._labels = labels
-        self._batch_size = batch_size
+        self.views = inputs if isinstance(inputs, list) else [inputs]
+        self.labels = labels
+        self.batch_size = batch_size
         self._seed = seed
         self._per_pass = -(-len(labels) // batch_size)
         self._steps = steps_per_epoch or self._per_pass
@@ -82,14 +84,24 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         passed, place = divmod((self.epoch - 1) * self._steps + index, self._per_pass)
-        rows = self._order_of(passed + 1)[place * self._batch_size : (place + 1) * self._batch_size]
-        inputs = self._views[view_of_pass(passed + 1, len(self._views))]
-        return read(inputs, rows), self._labels[rows]
+        rows = self._order_of(passed + 1)[place * self.batch_size : (place + 1) * self.batch_size]
+        inputs = self.views[view_of_pass(passed + 1, len(self.views))]
+        return read(inputs, rows), self.labels[rows]
+
+    def passes(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Give the rows of this epoch's batches, those of each pass in one piece, with the view that the pass takes."""
+        step, end = (self.epoch - 1) * self._steps, self.epoch * self._steps
+        while step < end:
+            passed, place = divmod(step, self._per_pass)
+            steps = min(self._per_pass - place, end - step)
+            rows = self._order_of(passed + 1)[place * self.batch_size : (place + steps) * self.batch_size]
+            yield view_of_pass(passed + 1, len(self.views)), rows
+            step += steps
 
     def _order_of(self, number: int) -> np.ndarray:
         if self._order[0] != number:
             random = np.random.default_rng(epoch_seed(self._seed, number, use=0))
-            self._order = (number, random.permutation(len(self._labels)))
+            self._order = (number, random.permutation(len(self.labels)))
         return self._order[1]
 
 
@@ -107,17 +119,17 @@ class EvaluationBatches(keras.utils.PyDataset):
         self, inputs: np.ndarray | Rows, labels: np.ndarray, batch_size: int = 64, rows: np.ndarray | None = None
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self._inputs = inputs
-        self._labels = labels
-        self._batch_size = batch_size
-        self._rows = np.arange(len(labels)) if rows is None else rows
+        self.inputs = inputs
+        self.labels = labels
+        self.batch_size = batch_size
+        self.rows = np.arange(len(labels)) if rows is None else rows
 
     def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
+        return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._rows[index * self._batch_size : (index + 1) * self._batch_size]
-        return read(self._inputs, rows), self._labels[rows]
+        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
+        return read(self.inputs, rows), self.labels[rows]
 
 
 def validation_rows(pictures: int, batch_size: int, validation_steps: int | None, seed: int) -> np.ndarray | None:

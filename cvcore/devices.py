@@ -248,28 +248,11 @@ def import_keras() -> None:
                 gc.enable()
 
 
-def compiled(function: Callable[..., Any], gradients: bool = True) -> Callable[..., Any]:
-    """Compile a function of tensors as Keras' backend does: a TensorFlow graph, or JAX's; PyTorch calls it as it is.
+def tensorflow_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of tensors to a graph, where TensorFlow is Keras' backend."""
+    import tensorflow as tf
 
-    Args:
-        function: of tensors alone. On JAX it gives a new state, and its first argument, the old one, is used up.
-        gradients: whether PyTorch is to keep what gradients need.
-    """
-    import keras
-
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, autograph=False, reduce_retracing=True)
-    if keras.config.backend() == "jax":
-        import jax
-
-        return jax.jit(function, donate_argnums=0)
-    if keras.config.backend() == "torch" and not gradients:
-        import torch
-
-        return torch.no_grad()(function)
-    return function
+    return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def training_gpus() -> list[str]:

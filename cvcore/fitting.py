@@ -14,6 +14,7 @@ from cvcore.callbacks import callbacks_of, close, replay
 from cvcore.errors import CvcoreError
 from cvcore.recipe import Recipe
 from cvcore.run_writer import RunWriter, disk_errors_as_sentences
+from cvcore.stored_epochs import fit_stored, serves
 
 if TYPE_CHECKING:
     from cvcore.strategies import Phase
@@ -77,7 +78,7 @@ def assign(variables: list[Any], arrays: list[np.ndarray]) -> None:
 
 def fit(
     model: keras.Model, session: Session, phase: Phase, batches: TrainingBatches, validation: EvaluationBatches,
-    changing: list[Any], *, layers: list[Any], evaluated: keras.Model,
+    changing: list[Any], *, layers: list[Any], evaluated: keras.Model, stored: bool = False,
 ) -> None:  # fmt: skip
     """Train a compiled model from where the session's state is in this phase to the phase's end.
 
@@ -90,6 +91,7 @@ def fit(
         changing: the variables whose best values are kept.
         layers: as `reseed` takes them.
         evaluated: the model that takes what `validation` gives: the same one, or a compiled one of the same weights.
+        stored: whether the batches of both splits are stored activations.
 
     Raises:
         CvcoreError: the run directory cannot be written, or the loss is no longer a finite number.
@@ -98,16 +100,21 @@ def fit(
     asked_for = callbacks_of(phase, session.path, state.phase_rows)
     fence, recorder = Fence(session.writer), Recorder(session, phase, batches, changing, asked_for, layers)
     apart = [] if evaluated is model else [EvaluationApart(evaluated, validation)]
+    called = [*apart, fence, *asked_for, FenceEnd(fence), recorder]
+    epochs = {"initial_epoch": state.phase_epochs, "epochs": phase.recipe.epochs}
     try:
         with disk_errors_as_sentences(session.path):
+            # What is fine-tuned takes long enough a step for Keras' own work not to matter.
+            if stored and phase.trainable == "head" and serves(batches, validation):
+                fit_stored(model, batches, validation, called, **epochs)
+                return
             model.fit(
                 batches,
                 validation_data=None if apart else validation,
-                initial_epoch=state.phase_epochs,
-                epochs=phase.recipe.epochs,
-                callbacks=[*apart, fence, *asked_for, FenceEnd(fence), recorder],
+                callbacks=called,
                 verbose=0,
                 shuffle=False,
+                **epochs,
             )
     finally:
         close(asked_for)
@@ -196,7 +203,8 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.session, self.phase, self.batches, self.changing = session, phase, batches, changing
         self.others, self.layers = others, layers
-        self.began = self.first_step = 0.0
+        self.began = 0.0
+        self.first: tuple[int, float] | None = None  # steps of this epoch when it was first told of any, and seconds
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         state = self.session.state
@@ -206,15 +214,14 @@ class Recorder(keras.callbacks.Callback):
             assign(self.model.optimizer.variables, state.optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.began = time.perf_counter()
+        self.began, self.first = time.perf_counter(), None
         number = len(self.session.state.rows) + 1
         self.batches.epoch = number
         reseed(self.layers, self.session.seed, number)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
-        if batch == 0:
-            self.first_step = time.perf_counter() - self.began
+        self.first = self.first or (batch + 1, time.perf_counter() - self.began)
         self.session.report(
             self.phase.name,
             batch + 1,
@@ -231,9 +238,10 @@ class Recorder(keras.callbacks.Callback):
         """
         state, elapsed = self.session.state, time.perf_counter() - self.began
         finished = [row["seconds"] for row in state.phase_rows]
-        if not finished and step < 2:
+        steps, seconds = self.first or (step, elapsed)
+        if not finished and step <= steps:
             return None
-        a_step = (elapsed - self.first_step) / max(1, step - 1)
+        a_step = (elapsed - seconds) / max(1, step - steps)
         an_epoch = float(np.median(finished[1:] or finished)) if finished else a_step * len(self.batches)
         return round(max(0.0, an_epoch * (self.phase.recipe.epochs - state.phase_epochs) - elapsed), 1)
 

@@ -19,16 +19,18 @@ from cvcore.run_history import HISTORY_COLUMNS
 from cvcore.run_writer import RunWriter
 from cvcore.training_state import TrainingState
 
+TRAINING = ("training", "head", "fine-tuning")  # progress of other kinds has other names
+
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def at_step(epoch, step):
-    """Kill after a batch."""
+    """Kill after a batch, or, where many are taken at once, after the first of those that have this one."""
 
     def on_progress(now):
-        if (now["epoch"], now["step"]) == (epoch, step) and now["phase"] != "reading pictures":
+        if now["epoch"] == epoch and now["step"] >= step and now["phase"] in TRAINING:
             die()
 
     return on_progress

@@ -53,8 +53,8 @@ def test_every_page_begins_with_the_navigation_and_stays_thin(source):
 
 # What the server and the worker import; everything else under cvcore belongs to a training process.
 FOR_TRAINING = {
-    "augmentation_layer", "batches", "callbacks", "doodle_base", "extraction", "fitting", "models", "training",
-    "training_data", "__main__",
+    "augmentation_layer", "batches", "callbacks", "doodle_base", "extraction", "fitting", "models", "stored_epochs",
+    "training", "training_data", "__main__",
 }  # fmt: skip
 SERVER_SIDE = [
     ".".join(source.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
