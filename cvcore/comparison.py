@@ -371,7 +371,9 @@ def cautions(runs: Sequence[Run]) -> list[str]:
         sentences.append(f"The test set is used once, at the end, and so not yet by: {some(names)}.")
     other_pixels, fewer, stored = defaultdict(list), defaultdict(list), defaultdict(list)
     for run in runs:
-        stored[max(views(run), head_views(run))].append(labels[run.id])
+        start = _dict(run.recipe.get("starts_from"))
+        if run.recipe.get("base") and (run.recipe.get("augmentation") or start.get("augmentation")):
+            stored[max(views(run), head_views(run))].append(labels[run.id])
         if other_test_pixels(run.recipe):
             pixels = run.recipe["test_preprocessing"], run.recipe.get("preprocessing")
             other_pixels[pixels].append(labels[run.id])
@@ -380,7 +382,8 @@ def cautions(runs: Sequence[Run]) -> list[str]:
             fewer[used, there].append(labels[run.id])
     for count, names in stored.items():
         if count and len(stored) > 1:
-            sentences.append(f"Trained on {in_words(count)}, and others not: {some(names)}.")
+            sentences.append(f"Trained on {in_words(count)}, and others not: {some(names)}. That is another training "
+                             "than changing pictures anew in every epoch.")  # fmt: skip
     for (told, trained), names in other_pixels.items():
         were, they = ("was", "it was") if len(names) == 1 else ("were", "they were")
         sentences.append(f"{some(names)} {were} tested on pixels preprocessed otherwise ({told}) than those {they} "

@@ -9,11 +9,18 @@ from cvcore.augmentation import UNIFORMS
 VIEWS_ENTROPY = 20_230_917  # any number, once and for all: another draws other views
 
 
-def in_words(views: int) -> str:
-    """Say what training on stored views is, as the middle of a sentence."""
+def in_words(views: int, one_pass: bool = True) -> str:
+    """Say what training on stored views is, as the middle of a sentence.
+
+    Args:
+        views: how many, at least 1.
+        one_pass: an epoch is one pass over the training pictures.
+    """
+    noun = "epoch" if one_pass else "pass"
     if views == 1:
-        return "one stored view of each training picture, the same in every epoch, in half precision"
-    return f"{views} stored views of each training picture, the same again every {views} epochs, in half precision"
+        return f"one stored view of each training picture, the same in every {noun}, in half precision"
+    nouns = "epochs" if one_pass else "passes"
+    return f"{views} stored views of each training picture, the same again every {views} {nouns}, in half precision"
 
 
 def view_uniforms(view: int, pictures: int) -> np.ndarray:

@@ -63,7 +63,7 @@ with shell.error_box(), st.container(border=True):
     with st.expander("Callbacks", icon=":material/notifications:"):
         changes |= recipe_settings.callbacks(recipe)
     recipe_settings.policy_note(recipe, policy)
-    changes |= recipe_settings.stored_views(recipe, policy)
+    changes |= recipe_settings.stored_views(recipe, policy, one_pass=changes["steps_per_epoch"] is None)
 
     chosen, wanted = recipe, None
     try:

@@ -129,8 +129,13 @@ def callbacks(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
-def stored_views(recipe: Recipe, policy: AugmentationPolicy | None) -> dict[str, Any]:
+def stored_views(recipe: Recipe, policy: AugmentationPolicy | None, one_pass: bool) -> dict[str, Any]:
     """Let the user set how many augmented views of each picture are stored, where a recipe augments before a base.
+
+    Args:
+        recipe: the published one.
+        policy: from the Augmentation page, or None.
+        one_pass: whether an epoch is one pass over the training pictures.
 
     Returns:
         Field names and values for `choices.with_choices`; none where there is nothing to set.
@@ -145,7 +150,7 @@ def stored_views(recipe: Recipe, policy: AugmentationPolicy | None) -> dict[str,
              "training, and then taken in turn. 0 changes the pictures anew in every epoch.",
     )  # fmt: skip
     right.caption(
-        f"Trains on {views.in_words(count)}."
+        f"Trains on {views.in_words(count, one_pass)}."
         if count
         else "Pictures are changed anew in every epoch and run through the frozen layers each time, which is slow. "
         "A few stored views are much quicker, and another training."

@@ -151,9 +151,13 @@ def _notes(run: Run) -> None:
             f"({shell.plain(recipe['test_preprocessing'])}) than those it was trained on "
             f"({shell.plain(recipe.get('preprocessing'))})."
         )
-    for said, count in (("Its head was trained", comparison.head_views(run)), ("Trained", comparison.views(run))):
+    head = recipe.get("starts_from") or {}
+    for said, count, part in (
+        ("Its head was trained", comparison.head_views(run), head),
+        ("Trained", comparison.views(run), recipe),
+    ):
         if count:
-            st.caption(f"{said} on {in_words(count)}.")
+            st.caption(f"{said} on {in_words(count, part.get('steps_per_epoch') is None)}.")
     if fewer := number(recipe.get("train_pictures")):
         whole = sum(run.dataset.get("counts", {}).get("train", {}).values())
         st.caption(f"Trained on {fewer:,} of the {whole:,} training pictures, each class in proportion.")

@@ -32,12 +32,16 @@ for line in sys.stdin:
 class Outside:
     """A folder with one folder a script, and the Python that runs them one after the other.
 
+    Args:
+        folder: does not exist yet.
+        save: whether scripts keep their networks, as code.keras.
+
     Attributes:
         done: name -> (the app's run, the folder with code.py, printed.txt and code.keras).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.done = folder, dict[str, tuple[Run, Path]]()
+    def __init__(self, folder: Path, save: bool = True) -> None:
+        self.folder, self.save, self.done = folder, save, dict[str, tuple[Run, Path]]()
         folder.mkdir(parents=True)
         environment = {**os.environ, "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
         with (folder / "errors.txt").open("w") as errors:
@@ -52,7 +56,8 @@ class Outside:
         code = standalone_script(run.info)
         assert old in code
         (home / "code.py").write_text(code.replace(old, new) if old else code)
-        call = [str(home / "code.py"), str(data), *([str(argument)] if argument else []), "--save", "code.keras"]
+        call = [str(home / "code.py"), str(data), *([str(argument)] if argument else [])]
+        call += ["--save", "code.keras"] if self.save else []
         print(json.dumps(call), file=self.driver.stdin, flush=True)
         self.done[name] = run, home
         return run

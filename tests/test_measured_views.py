@@ -80,9 +80,12 @@ def test_compare_warns_of_stored_views_beside_fresh_ones_and_labels_tell_them_ap
     write(tmp_path, 4, [0.91])
     runs = list_runs(tmp_path)
     said = "\n".join(comparison.cautions(runs))
-    assert "the same again and again: Features · 4 views (4). That is another training" in said
+    assert "the same again every 4 epochs, in half precision, and others not: Features · 4 views. That is an" in said
     assert set(comparison.run_labels(runs).values()) == {"Features · 0 views", "Features · 4 views"}
     assert {"views"} == {row["setting"] for row in comparison.differences(runs)}
+    write_run(tmp_path, "doodle-augmented")  # which has no frozen layers
+    convnet, stored = list_runs(tmp_path)[-1], next(run for run in runs if run.recipe["views"])
+    assert "stored views" not in "\n".join(comparison.cautions([convnet, stored]))
     assert all("stored views" not in caution for run in runs for caution in comparison.cautions([run]))
 
 
