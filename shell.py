@@ -141,9 +141,14 @@ def files_of(chosen: list[Run]) -> str:
     return repr([(str(run.path), run.modified()) for run in chosen])
 
 
-def readable(chosen: list[Run]) -> list[Run]:
-    """Keep the runs whose history can be read; say of each other one, in a caption, that it is left out."""
-    broken = _broken(chosen, files_of(chosen))
+def readable(chosen: list[Run], files: str) -> list[Run]:
+    """Keep the runs whose history can be read; say of each other one, in a caption, that it is left out.
+
+    Args:
+        chosen: the runs.
+        files: `files_of` them; what is drawn of those that are left has the same key.
+    """
+    broken = _broken(chosen, files)
     for sentence in broken.values():
         damaged_caption(sentence)
     return [run for run in chosen if run.id not in broken]

@@ -23,7 +23,8 @@ with shell.error_box():
     for run in saved.damaged:
         shell.damaged_caption(str(run.error))
     compare_panels.add_histories()
-    picked = shell.readable(picked)
+    files = shell.files_of(picked)
+    picked = shell.readable(picked, files)
     if not picked:
         shell.empty_state("Choose one or more runs above.")
         st.stop()
@@ -42,7 +43,7 @@ with shell.error_box():
 
     curves, dots = st.columns([3, 2], border=True)
     with curves:
-        compare_panels.curves(picked, metric, 0.0 if smoothing == "off" else float(smoothing))
+        compare_panels.curves(picked, metric, 0.0 if smoothing == "off" else float(smoothing), files)
     with dots:
         compare_panels.accuracies(picked, saved, stamp)
     with st.container(border=True):

@@ -77,12 +77,12 @@ def cautions(_picked: list[Run], stamp: str) -> None:
         st.caption(f":orange[:material/warning:] {plain(sentence)}")
 
 
-def curves(picked: list[Run], metric: str, smoothing: float) -> None:
+def curves(picked: list[Run], metric: str, smoothing: float, files: str) -> None:
     """Draw the curves of the chosen runs: of many, those of their kinds."""
     if len(picked) <= MANY:
         shell.curves(picked, metric, smoothing)
     else:
-        many_panels.curves(picked, metric, smoothing, shell.files_of(picked))
+        many_panels.curves(picked, metric, smoothing, files)
 
 
 def accuracies(picked: list[Run], saved: SavedRuns, stamp: str) -> None:
