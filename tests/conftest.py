@@ -13,6 +13,9 @@ from cvcore.run_directory import Run
 
 # Training steps back for nobody here: beside other tests, and not pages, it would starve.
 os.environ["CVCORE_NICENESS"] = "0"
+# Two processes of tests on two cores: threads of one operation would wait for each other's turn, longer than it takes.
+for threads in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
 for cluster in ("CVCORE_RAY_ADDRESS", "CVCORE_STORE", "CVCORE_STORE_OPTIONS"):
     os.environ.pop(cluster, None)
 

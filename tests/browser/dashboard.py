@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,14 @@ def serving(folder: Path, runs: Path, cache: Path, port: int | None = None, *fla
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def wait_until(true: Callable[[], object], seconds: float = 300) -> None:
+    """Ask every tenth of a second until the answer is true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def wait_until_healthy(server: Server, seconds: float = 300) -> None:

@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from dashboard import free_port, serving, visiting
+from dashboard import free_port, serving, visiting, wait_until
 from handmade_runs import write_run
 
-from cvcore.run_directory import list_runs
+from cvcore.run_directory import list_runs, load_run
 
 pytestmark = pytest.mark.browser
 TITLES = {
@@ -62,28 +62,31 @@ def test_a_lesson_open_every_page_train_one_strategy_see_it_in_compare(tmp_path,
         page.goto(server.url)
         for link, title in zip(("Overview", "Dataset", "Augmentation", "Train"), TITLES.values(), strict=False):
             page.get_by_test_id("stTopNavLink").filter(has_text=link).click()
-            page.get_by_role("heading", name=title, level=1).wait_for(timeout=300_000)
+            page.get_by_role("heading", name=title, level=1).wait_for()
             visit.settle()
             visit.check()
-        page.get_by_role("button", name="Launch").wait_for(timeout=300_000)
+        page.get_by_role("button", name="Launch").wait_for()
         page.get_by_label("Epochs", exact=True).fill("12")
         page.get_by_label("Epochs", exact=True).press("Enter")
         visit.settle()
         page.get_by_role("button", name="Launch").click()
-        page.wait_for_url("**run=*")
-        page.get_by_test_id("stProgress").wait_for()
-        # A reload, then a new server: everything about the run is in its directory.
+        wait_until(lambda: any(not run.reference for run in list_runs(runs)))
+        (launched,) = [run for run in list_runs(runs) if not run.reference]
+        page.wait_for_url(f"**run={launched.id}")
+        # A reload, then a new server: everything about the run is in its directory, also if it is done by then.
+        tested = page.get_by_test_id("stMetric").filter(has_text="Test accuracy").filter(has_text="%")
+        page.get_by_test_id("stProgress").or_(tested).first.wait_for()
         page.reload()
-        page.get_by_test_id("stProgress").wait_for(timeout=300_000)
+        page.get_by_test_id("stProgress").or_(tested).first.wait_for()
         address = page.url
         visit.check()
         page.goto("about:blank")
-    (launched,) = [run for run in list_runs(runs) if not run.reference]
     assert launched.id in address
     with serving(tmp_path, runs, cache, port) as server:
         page.goto(address)
-        tested = page.get_by_test_id("stMetric").filter(has_text="Test accuracy").filter(has_text="%")
-        tested.wait_for(timeout=300_000)
+        wait_until(lambda: load_run(launched.id, runs).status not in ("queued", "running"))
+        assert load_run(launched.id, runs).status == "done", load_run(launched.id, runs).log()
+        tested.wait_for()
         visit.settle()
         visit.check()
         page.get_by_role("link", name="Compare with the reference runs").click()

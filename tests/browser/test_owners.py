@@ -2,11 +2,10 @@
 
 import base64
 import signal
-import time
 from urllib.parse import urlparse
 
 import pytest
-from dashboard import free_port, serving, visiting
+from dashboard import free_port, serving, visiting, wait_until
 from handmade_runs import write_run
 from pages_drawn import living
 from two_students import PASSWORD, code
@@ -61,13 +60,6 @@ def buttons(visit, name):
 
 def badge(visit, words):
     return visit.page.locator(".stMarkdownBadge").filter(has_text=words)
-
-
-def wait_until(true):
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_a_browser_keeps_its_name_over_reloads_and_restarts_and_no_script_reads_it(tmp_path, runs, cache, two):

@@ -1,23 +1,14 @@
 """What a browser sends as labels, and what it sends just before a click: nothing of either is lost."""
 
-import time
-
 import pytest
+from dashboard import wait_until
 from handmade_runs import write_run
 
 from cvcore.run_directory import list_runs, load_run
 from cvcore.run_writer import rename_run
 
 pytestmark = pytest.mark.browser
-PATIENCE = 300  # seconds
 LISTED = 1500  # milliseconds after which the server lists the runs anew
-
-
-def wait_until(true):
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def picked(visit):
