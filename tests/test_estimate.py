@@ -71,6 +71,7 @@ MEASURED = {
     "doodle-features again": ("doodle-features", {}, DOODLES, True, 4.5, 580),
     "doodle-finetune": ("doodle-finetune", {}, DOODLES, True, 15.6, 702),
     "mobilenet-features": ("mobilenet-features", {}, PHOTOGRAPHS, DECODED, 16.9, 938),
+    "mobilenet-features first": ("mobilenet-features", {}, PHOTOGRAPHS, False, 21.0, 976),
     "mobilenet-features again": ("mobilenet-features", {}, PHOTOGRAPHS, True, 4.8, 619),
     "mobilenet-features-augmented": (
         "mobilenet-features-augmented", {"epochs": 1}, PHOTOGRAPHS, True, 17.7, 947

@@ -343,7 +343,7 @@ def test_a_group_whose_runs_are_at_every_stage_is_drawn(runs, classroom):
 def test_the_time_is_said_with_its_parts_and_what_a_second_run_saves():
     terms = {"start": 3.3, "decode": 0.1, "extract": 20.0, "steps": 6.0, "evaluation": 0.2}
     found = Estimate(29.6, 800.0, "By hand.", 15.0, 9.4, terms)
-    assert launch_panel._terms_in_words(found) == "From the launch to the end: start 3.3 s, extract 20 s, steps 6.0 s."
+    assert launch_panel._terms_in_words(found) == "From the launch to the end: start 3.3 s, extract 20 s, steps 6 s."
     again = "Another run, which finds pictures and activations stored, takes 9.4 s."
     assert launch_panel._again_in_words(found) == again
     assert launch_panel._again_in_words(replace(found, again_seconds=28.0)) == ""
