@@ -39,6 +39,7 @@ from cvcore.fitting import compile_model, predicting
 from cvcore.models import build
 from cvcore.published import get_recipe
 from cvcore.recipe import Recipe
+from cvcore.stored_epochs import fit_stored, serves
 from cvcore.views import view_uniforms
 
 EVALUATED = 64  # pictures of a validation batch here; the textbook's are as large as its training batches
@@ -225,7 +226,11 @@ class Case:
         inputs, labels = self.stored("train", dtype)
         batches = TrainingBatches([inputs] * views, labels, self.recipe.batch_size, seed=0)
         validation = EvaluationBatches(*self.stored("validation", np.float32))
-        self.above().fit(batches, epochs=2, validation_data=validation, verbose=0, shuffle=False, callbacks=[timed])
+        above = self.above()
+        if serves(batches, validation):
+            fit_stored(above, batches, validation, [timed], initial_epoch=0, epochs=2)
+        else:
+            above.fit(batches, epochs=2, validation_data=validation, verbose=0, shuffle=False, callbacks=[timed])
         return timed.seconds
 
     def above(self) -> keras.Model:
