@@ -76,9 +76,8 @@ def _again_in_words(found: Estimate) -> str:
     """Say how much shorter a run is that finds its pictures and activations stored."""
     if found.again_seconds is None or found.again_seconds > 0.9 * found.seconds:
         return ""
-    return (
-        f"The first time: a run that finds pictures and activations stored takes {shell.duration(found.again_seconds)}."
-    )
+    seconds = shell.duration(found.again_seconds)
+    return f"Another run, which finds pictures and activations stored, takes {seconds}."
 
 
 def _estimate(recipe: Recipe, dataset: Dataset, from_run: str | None) -> Estimate:
