@@ -225,3 +225,14 @@ def test_in_a_process_of_its_own_offline_weights_are_one_sentence_on_stderr(less
     name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
     for part in (name, "about 2.0 MB", "CVCORE_WEIGHTS"):
         assert part in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["runs"]])
+def test_quick_answers_load_neither_keras_nor_pandas(words):
+    told = "import atexit, runpy, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+    code = f"{told}; sys.argv[1:] = {words!r}; runpy.run_module('cvcore', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip()
+    loaded = set(done.stderr.split())
+    assert "cvcore.cli.run_commands" in loaded
+    assert not loaded & {"keras", "tensorflow", "pandas", "scipy", "plotly", "streamlit"}
