@@ -24,6 +24,7 @@ from cvcore.run_directory import Run
 from cvcore.strategies import phases
 from cvcore.workload import FLOAT32, Extraction, Stock, Training, Workload, workload
 
+# Fitted to the runs of 22 November 2026 that tests/test_estimate.py lists, on the device of `rates`.
 START = 3.3  # seconds from launch until Keras is imported, one of them until the worker has started the process
 BUILT_LAYER = 0.002  # seconds to build a layer of the network
 PHASE = 0.3  # seconds to make a phase ready
@@ -312,6 +313,9 @@ def _pace_of(run: Run) -> float | None:
         expected = terms_of(work)
         if all(number > 0 for number in named):
             measured, reckoned = sum(named), expected["steps"] + expected["evaluation"]
+            if isinstance(done, dict) and done.get("extracted_pictures") == work.extract:
+                measured += float(seconds.get("features") or 0)
+                reckoned += expected["extract"]
         else:
             measured, reckoned = float(run.info["timings"]["total"]), sum(expected.values()) - expected["start"]
     except (CvcoreError, KeyError, TypeError, AttributeError, ValueError):  # an imported run, or of another version

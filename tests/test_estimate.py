@@ -127,6 +127,19 @@ def test_a_finished_run_of_the_recipe_tells_how_fast_training_goes(tmp_path):
     assert 1.7 < twice.seconds / found.seconds < 2
 
 
+def test_a_run_that_extracted_everything_tells_by_that_too(tmp_path):
+    recipe = get_recipe("doodle-features").with_changes(epochs=6)
+    work = workload(recipe, DOODLES)
+    reckoned = terms_of(work)
+    head = reckoned["steps"] + reckoned["evaluation"]
+    write_run(tmp_path, work={"decoded_pictures": 0, "extracted_pictures": work.extract})
+    path = next(tmp_path.iterdir()) / "metrics.json"
+    seconds = {"head": head, "features": 4 * reckoned["extract"]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": seconds}))
+    told = estimates.pace(recipe, 400, list_runs(tmp_path), Device()).times
+    assert told == pytest.approx((head + 4 * reckoned["extract"]) / (head + reckoned["extract"]))
+
+
 def test_a_run_without_seconds_of_its_phases_tells_by_its_total(tmp_path):
     write_run(tmp_path, "doodle-scratch", epochs=20, timings={"total": 400.0})
     recipe = get_recipe("doodle-scratch").with_changes(epochs=20)
