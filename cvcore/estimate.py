@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import log
 from statistics import median
 from typing import Any
@@ -272,7 +272,7 @@ def pace(recipe: Recipe, train: int, runs: Sequence[Run], on: Device) -> Pace:
     done = [run for run in runs if run.status == "done" and not run.imported and on.trained(run)]
     same = tuple(run for run in done if _alike(run, recipe))
     own = _nearest([run for run in same if not run.reference], train)
-    times = [each for run in own if (each := _measured_pace(run)) is not None][:MOST_RUNS]
+    times = list(islice((each for run in own if (each := _measured_pace(run)) is not None), MOST_RUNS))
     if times:
         noun = "run" if len(times) == 1 else "runs"
         return Pace(median(times), f"Scaled by operations from {len(times)} finished {noun} of this recipe.", same)
