@@ -15,7 +15,8 @@ def stored_views(frozen, augmentation, views):
     """Run changed training pictures through the frozen layers: float16 (views, n, ...), in a file that is not kept."""
     frozen.compile(jit_compile=XLA)
     shape = (views, len(train_images), *frozen.output_shape[1:])
-    stored = np.memmap(TemporaryFile(dir="."), "float16", "w+", shape=shape)
+    with TemporaryFile(dir=".") as file:  # gone from the folder as soon as nothing needs it
+        stored = np.memmap(file, "float16", "w+", shape=shape)
     for view in range(views):
         random = np.random.default_rng(np.random.SeedSequence(($entropy, view)))  # whatever the seed
         uniforms = random.random(($pictures, $columns), dtype="float32")$rows
