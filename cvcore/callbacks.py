@@ -22,18 +22,21 @@ REPLAYED = (
 LOGGED = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
-def callbacks_of(phase: Phase, folder: Path, finished: list[dict[str, Any]]) -> list[keras.callbacks.Callback]:
+def callbacks_of(
+    phase: Phase, folder: Path, finished: list[dict[str, Any]], whole: keras.Model | None = None
+) -> list[keras.callbacks.Callback]:
     """Make the callbacks that a phase's recipe asks for, in the order in which `fit` calls them.
 
     CSVLogger writes csv_log-PHASE.csv, TensorBoard tensorboard/PHASE/ (scalars, graph, histograms of the weights) and
-    ModelCheckpoint checkpoint-PHASE.keras. The checkpoint is of the model that the phase fits: on stored features that
-    is the head alone, on pictures the whole network. An epoch that was cut off and repeated may be in TensorBoard's
+    ModelCheckpoint checkpoint-PHASE.keras. On cached features the checkpoint is of the head alone, else of the whole
+    network. An epoch that was cut off and repeated may be in TensorBoard's
     logs twice.
 
     Args:
         phase: names the files; its recipe says what is wanted.
         folder: the run directory.
         finished: rows of history.csv of the phase's finished epochs; [] unless the phase is resumed.
+        whole: the model that a checkpoint is of; None for the one that is fitted.
     """
     recipe, callbacks = phase.recipe, []
     if recipe.learning_rate_schedule:
@@ -63,7 +66,7 @@ def callbacks_of(phase: Phase, folder: Path, finished: list[dict[str, Any]]) -> 
         callbacks.append(
             _ModelCheckpoint(
                 folder / f"checkpoint-{phase.name}.keras", monitor, save_best_only=True, mode=better(monitor),
-                initial_value_threshold=best((row[monitor] for row in finished), default=None),
+                whole=whole, initial_value_threshold=best((row[monitor] for row in finished), default=None),
             )
         )  # fmt: skip
     return callbacks
@@ -103,12 +106,16 @@ def close(callbacks: list[keras.callbacks.Callback]) -> None:
 
 
 class _ModelCheckpoint(keras.callbacks.ModelCheckpoint):
-    """Keras' callback; the file is replaced whole."""
+    """Keras' callback; the file is replaced whole, and may be of a model that the one fitted is a part of."""
 
-    def __init__(self, path: Path, *words: Any, **more: Any) -> None:
+    def __init__(self, path: Path, *words: Any, whole: keras.Model | None = None, **more: Any) -> None:
+        self.whole = whole
         self.target, self.written = path, path.with_name(f".{path.stem}.tmp.keras")
         # It fills in {names} in its path.
         super().__init__(str(self.written).replace("{", "{{").replace("}", "}}"), *words, **more)
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(self.whole or model)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         try:

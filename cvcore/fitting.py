@@ -78,7 +78,8 @@ def assign(variables: list[Any], arrays: list[np.ndarray]) -> None:
 
 def fit(
     model: keras.Model, session: Session, phase: Phase, batches: TrainingBatches, validation: EvaluationBatches,
-    changing: list[Any], *, layers: list[Any], evaluated: keras.Model, stored: bool = False,
+    changing: list[Any], *, layers: list[Any], evaluated: keras.Model, kept: keras.Model | None = None,
+    stored: bool = False,
 ) -> None:  # fmt: skip
     """Train a compiled model from where the session's state is in this phase to the phase's end.
 
@@ -91,13 +92,14 @@ def fit(
         changing: the variables whose best values are kept.
         layers: as `reseed` takes them.
         evaluated: the model that takes what `validation` gives: the same one, or a compiled one of the same weights.
+        kept: the model that ModelCheckpoint keeps; None for the one that is trained.
         stored: whether the batches of both splits are stored activations.
 
     Raises:
         CvcoreError: the run directory cannot be written, or the loss is no longer a finite number.
     """
     state = session.state
-    asked_for = callbacks_of(phase, session.path, state.phase_rows)
+    asked_for = callbacks_of(phase, session.path, state.phase_rows, kept)
     fence, recorder = Fence(session.writer), Recorder(session, phase, batches, changing, asked_for, layers)
     apart = [] if evaluated is model else [EvaluationApart(evaluated, validation)]
     called = [*apart, fence, *asked_for, FenceEnd(fence), recorder]

@@ -181,7 +181,7 @@ class Session:
         # What is trained on stored features alone has always drawn its dropout by its own layers' places.
         layers = [None, *network.head] if phase.on_features else whole.layers
         fit(model, self, phase, batches, validation, changing, layers=layers, evaluated=evaluated,
-            stored=cut is not None and model is cut.above)  # fmt: skip
+            kept=None if phase.on_features else whole, stored=cut is not None and model is cut.above)  # fmt: skip
 
     def finish(self, network: Network, data: TrainingData) -> None:
         """Evaluate the best checkpoint, on the test split for the first and only time, and write what it says."""

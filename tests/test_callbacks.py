@@ -128,8 +128,8 @@ def test_a_newer_attempt_keeps_the_callbacks_of_an_older_one_from_writing(tmp_pa
 def test_a_newer_attempt_keeps_an_older_one_from_beginning_its_files_anew(lessons, tmp_path, monkeypatch):
     """The older one is overtaken between its last look and `fit`; the newer one has logged an epoch by then."""
 
-    def overtaken(phase, folder, finished):
-        made = callbacks_of(phase, folder, finished)
+    def overtaken(phase, folder, finished, kept):
+        made = callbacks_of(phase, folder, finished, kept)
         replace_json(folder / "run.json", {**load_run(folder.name, tmp_path).info, "attempt": 9})
         (folder / "csv_log-training.csv").write_text("the newer attempt's")
         return made
@@ -198,6 +198,17 @@ def test_model_checkpoint_is_the_best_epoch_of_its_monitor(lessons, tmp_path):
     found = keras.ops.convert_to_numpy(kept(images, training=False))[:, 0]
     rows = run.predictions().query("split == 'test'")
     np.testing.assert_allclose(found, rows[lessons.dataset().class_names[1]], atol=2e-5)
+
+
+def test_model_checkpoint_of_a_run_on_stored_activations_is_of_the_whole_network(lessons, tmp_path):
+    changes = {"augmentation": None, "model_checkpoint": "val_loss"}
+    run = api.train(tiny_finetune, lessons.dataset(), runs=tmp_path, **changes)
+    kept, final = (keras.saving.load_model(run.path / name, safe_mode=True)
+                   for name in ("checkpoint-fine-tuning.keras", "model.keras"))  # fmt: skip
+    assert kept.input_shape == final.input_shape == (None, 32, 32, 3)
+    if run.metrics["best_epoch"] > 3:  # of fine-tuning: then both are of the same epoch
+        for one, other in zip(kept.get_weights(), final.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_model_checkpoint_of_a_cached_head_is_the_head(lessons, tmp_path):
