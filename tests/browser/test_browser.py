@@ -13,6 +13,7 @@ TITLES = {
     "augmentation": "Augmentation",
     "train": "Train a strategy",
     "compare": "Compare runs",
+    "storage": "Storage",
     "overview": "Four ways to classify images from few examples",
 }
 
@@ -22,7 +23,7 @@ def test_cold_deep_link_to_a_page_of_a_freshly_started_server(server, visit, pat
     visit.page.goto(f"{server.url}/{path}")
     visit.settle()
     assert visit.page.locator("h1").inner_text() == TITLES[path]
-    assert visit.page.get_by_test_id("stTopNavLink").count() == 5
+    assert visit.page.get_by_test_id("stTopNavLink").count() == 6
     visit.check()
 
 
