@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
 import zipfile
@@ -101,6 +102,19 @@ def test_script_repeats_the_losses_of_its_run(runs, name):
     check_equal(*runs[name])
 
 
+def test_a_script_runs_under_its_own_name_and_finds_a_folder_beside_it(runs):
+    """Python looks beside a script first, where `code` is the script and no longer a module that Keras needs."""
+    run, home = runs["features"]
+    data, weights = (os.path.relpath(home.parents[1] / name, home) for name in ("two", "base.weights.h5"))
+    call = [sys.executable, "code.py", data, weights]
+    environment = {**os.environ, "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(call, cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (home / "own").mkdir()
+    (home / "own" / "printed.txt").write_text(done.stdout)
+    check_equal(run, home / "own")
+
+
 def test_the_runs_stop_early_and_fine_tuning_makes_one_worse(runs):
     """What the comparison above covers only as long as these runs are so."""
     assert len(runs["features"][0].history()) < FEATURES.epochs
@@ -187,7 +201,7 @@ def test_nobodys_text_becomes_code():
         info = info_of(SCRATCH.with_changes(title=text), (text, "other"), text)
         tree = ast.parse(standalone_script({**info, "run": text}))
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        assert imported == {"argparse", "math", "keras", "numpy"}
+        assert imported == {"argparse", "math", "sys", "keras", "numpy"}
         values = {
             node.targets[0].id: ast.literal_eval(node.value)
             for node in tree.body
