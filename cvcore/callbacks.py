@@ -36,7 +36,7 @@ def callbacks_of(
         phase: names the files; its recipe says what is wanted.
         folder: the run directory.
         finished: rows of history.csv of the phase's finished epochs; [] unless the phase is resumed.
-        whole: the model that a checkpoint is of; None for the one that is fitted.
+        whole: the model that a checkpoint and TensorBoard are of; None for the one that is fitted.
     """
     recipe, callbacks = phase.recipe, []
     if recipe.learning_rate_schedule:
@@ -59,7 +59,7 @@ def callbacks_of(
     if recipe.csv_logger:
         callbacks.append(keras.callbacks.CSVLogger(folder / f"csv_log-{phase.name}.csv"))
     if recipe.tensorboard:
-        callbacks.append(_TensorBoard(folder / "tensorboard" / phase.name, histogram_freq=1))
+        callbacks.append(_TensorBoard(folder / "tensorboard" / phase.name, whole=whole, histogram_freq=1))
     if recipe.model_checkpoint:
         monitor = recipe.model_checkpoint
         best = min if better(monitor) == "min" else max
@@ -127,11 +127,18 @@ class _ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' callback; a log that cannot be written is an OSError, for which TensorFlow has exceptions of its own."""
+    """Keras' callback; a log that cannot be written is an OSError, for which TensorFlow has exceptions of its own.
+
+    Its graph and histograms may be of a model that the one fitted is a part of.
+    """
+
+    def __init__(self, folder: Path, *, whole: keras.Model | None = None, **more: Any) -> None:
+        self.whole = whole
+        super().__init__(folder, **more)
 
     def set_model(self, model: keras.Model) -> None:
         with _os_errors():
-            super().set_model(model)
+            super().set_model(self.whole or model)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         with _os_errors():

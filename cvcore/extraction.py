@@ -50,7 +50,8 @@ def what_is_stored(
         "train_pictures": train_pictures,
         **recipe.model_dump(include=set(DECIDING)),
         "weights": cut.weights_sha256,
-        "layer": cut.layer,
+        "layer": cut.layer,  # for people: the key is made of its place
+        "place": cut.place,
         "dtype": "float32" if view is None else "float16",
         "view": view,
         "augmentation": policy,

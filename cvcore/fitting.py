@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def compile_model(model: keras.Model, recipe: Recipe) -> None:
-    """Compile a model with a recipe's optimizer, the loss of its last layer, and accuracy."""
+    """Compile a model with a new optimizer of a recipe's, the loss of its last layer, and accuracy."""
     optimizer: keras.optimizers.Optimizer
     rate: Any = recipe.learning_rate
     if recipe.learning_rate_decay:
@@ -34,6 +34,11 @@ def compile_model(model: keras.Model, recipe: Recipe) -> None:
     else:
         optimizer = keras.optimizers.RMSprop(rate)
     optimizer.build(model.trainable_variables)
+    compile_with(model, optimizer)
+
+
+def compile_with(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> None:
+    """Compile a model with this optimizer, or None to evaluate it only, the loss of its last layer, and accuracy."""
     sigmoid = model.output_shape[-1] == 1
     loss = "binary_crossentropy" if sigmoid else "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=_xla())

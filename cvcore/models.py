@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,14 +35,17 @@ class Cut:
     """Where a network with a pretrained base is divided: below nothing is trained, and a look at a picture is enough.
 
     Attributes:
-        layer: name of the layer after which it is cut.
+        layer: name of the layer after which it is cut; Keras numbers some by what was built before.
+        place: that layer's place among the base's; more than there are where it comes after the base.
         below: pixels (n, image_size, image_size, 3), float32 0..255, to activations.
         above: activations to probabilities (n, 1) or (n, classes); shares its layers with the whole model.
     """
 
     layer: str
+    place: int
     below: keras.Model
     above: keras.Model
+    _views: dict[AugmentationPolicy, keras.Model] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -53,11 +56,14 @@ class Cut:
         return digest.hexdigest()
 
     def below_views(self, augmentation: AugmentationPolicy) -> keras.Model:
-        """Assemble [pixels, uniform numbers (n, UNIFORMS) that decide how they are changed] to activations."""
+        """Assemble [pixels, uniform numbers (n, UNIFORMS) that decide how they are changed] to activations, once."""
+        if augmentation in self._views:
+            return self._views[augmentation]
         image = keras.Input(self.below.input_shape[1:], name="image")
         uniforms = keras.Input((UNIFORMS,), name="uniforms")
         changed = Drawn(augmentation, name="augmentation")([image, uniforms])
-        return keras.Model([image, uniforms], self.below(changed), name="views")
+        self._views[augmentation] = keras.Model([image, uniforms], self.below(changed), name="views")
+        return self._views[augmentation]
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,8 @@ class Network:
         if self.base is None:
             return None
         if trainable == "head":
-            return Cut(self.body[-1].name, *self._divided(self.body, self.head, "feature"))
+            place = len(self.base.layers) + len(self.body)
+            return Cut(self.body[-1].name, place, *self._divided(self.body, self.head, "feature"))
         names = [layer.name for layer in self.base.layers]
         last = _neck(self.base, names.index(trainable))
         if last is None:
@@ -108,7 +115,7 @@ class Network:
         bottom = keras.Model(self.base.inputs, neck, name=f"{self.base.name}_below")
         top = keras.Model(neck, self.base.output, name=f"{self.base.name}_above")
         upper = (top, *self.body[place + 1 :], *self.head)
-        return Cut(names[last], *self._divided((*self.body[:place], bottom), upper, "activation"))
+        return Cut(names[last], last, *self._divided((*self.body[:place], bottom), upper, "activation"))
 
     def _divided(self, lower: tuple[Any, ...], upper: tuple[Any, ...], name: str) -> tuple[keras.Model, keras.Model]:
         image = keras.Input(_input_shape(self.recipe), name="image")

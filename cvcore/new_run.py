@@ -9,10 +9,12 @@ from typing import Any
 from cvcore.code_export import standalone_script
 from cvcore.datasets import Dataset
 from cvcore.errors import InvalidRecipe
+from cvcore.layer_counts import network
 from cvcore.recipe import SHARED_WITH_START, Recipe, make_recipe
 from cvcore.run_directory import Run, load_run
 from cvcore.run_writer import create_run
 from cvcore.settings import runs_folder
+from cvcore.strategies import phases
 
 
 def new_run(
@@ -53,7 +55,8 @@ def check_fits(recipe: Recipe, dataset: Dataset) -> None:
 
     Raises:
         InvalidRecipe: there are fewer training pictures than the recipe wants, a batch is larger than what it takes
-            of them, or TensorBoard logs cannot be written here.
+            of them, TensorBoard logs cannot be written here, `unfreeze_from` names no layer of the base, or views are
+            wanted where nothing below it is frozen.
     """
     there, classes = len(dataset.split("train")), len(dataset.class_names)
     pictures = recipe.train_pictures or there
@@ -70,6 +73,11 @@ def check_fits(recipe: Recipe, dataset: Dataset) -> None:
         if part is not None and part.tensorboard and missing:
             raise InvalidRecipe(f"tensorboard logs need a package that is not installed: pip install "
                                 f"{' '.join(missing)}, or leave tensorboard out of the recipe")  # fmt: skip
+    for phase in phases(recipe):
+        below = network(phase.recipe, phase.trainable).below
+        if phase.recipe.views and not below:
+            raise InvalidRecipe(f"views are of what frozen layers make of pictures; below {phase.trainable} there are "
+                                "none: set views to 0 or unfreeze_from to a later layer")  # fmt: skip
 
 
 def check_continues(recipe: Recipe, source: Run, dataset: Dataset | None = None) -> None:

@@ -39,6 +39,8 @@ def is_sound(info: dict[str, Any]) -> bool:
         and all(_is_number(seconds, 0, MOST) for seconds in info.get("timings", {}).values())
         and _is_number(info.get("peak_memory"), 0, MOST)
         and _are_counts(dataset.get("counts", {}))
+        and isinstance(info.get("work", {}), dict)
+        and all(_is_count(pictures) and pictures is not None for pictures in info.get("work", {}).values())
     )
 
 

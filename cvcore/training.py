@@ -15,8 +15,8 @@ from cvcore import devices, evaluation
 from cvcore.base_weights import BaseWeights, find_weights
 from cvcore.batches import EvaluationBatches, TrainingBatches, validation_rows
 from cvcore.datasets import Dataset, find_dataset
-from cvcore.errors import CvcoreError, InvalidRecipe, StoppedOnRequest, SupersededAttempt
-from cvcore.fitting import StopCheck, assign, compile_model, fit, predicting
+from cvcore.errors import CvcoreError, StoppedOnRequest, SupersededAttempt
+from cvcore.fitting import StopCheck, assign, compile_model, compile_with, fit, predicting
 from cvcore.models import Network, build, count_parameters
 from cvcore.new_run import check_fits
 from cvcore.recipe import make_recipe
@@ -158,9 +158,6 @@ class Session:
         """Train the whole model on pictures, or what is above the cut on activations of them; evaluate it there."""
         recipe, policy = phase.recipe, phase.recipe.augmentation
         cut = data.cut(network, phase.trainable, wanted=bool(recipe.views))
-        if recipe.views and cut is None:
-            raise InvalidRecipe(f"views are of what frozen layers make of pictures; below {phase.trainable} there are "
-                                "none: set views to 0 or unfreeze_from to a later layer")  # fmt: skip
         model = whole = network.model(policy)
         evaluated = cut.above if cut else whole
         inputs: Any
@@ -170,8 +167,12 @@ class Session:
             model, inputs = cut.above, data.activations("train", network, cut)
         else:
             inputs = data.pictures("train")
-        for compiled in {id(each): each for each in (model, evaluated)}.values():
-            compile_model(compiled, recipe)
+        compile_model(model, recipe)
+        if evaluated is not model:
+            compile_with(evaluated, None)
+        kept = None if phase.on_features or model is whole else whole
+        if kept:
+            compile_with(kept, model.optimizer)
         batches = TrainingBatches(inputs, data.labels("train"), recipe.batch_size, self.seed, recipe.steps_per_epoch)
         inputs, labels = data.inputs("validation", network, cut), data.labels("validation")
         # The whole run's recipe, not the phase's: the best epoch is chosen among the epochs of all phases.
@@ -181,7 +182,7 @@ class Session:
         # What is trained on stored features alone has always drawn its dropout by its own layers' places.
         layers = [None, *network.head] if phase.on_features else whole.layers
         fit(model, self, phase, batches, validation, changing, layers=layers, evaluated=evaluated,
-            kept=None if phase.on_features else whole, stored=cut is not None and model is cut.above)  # fmt: skip
+            kept=kept, stored=cut is not None and model is cut.above)  # fmt: skip
 
     def finish(self, network: Network, data: TrainingData) -> None:
         """Evaluate the best checkpoint, on the test split for the first and only time, and write what it says."""

@@ -130,7 +130,7 @@ class _Meter:
     def __init__(self, session: Session, words: str, pictures: int | None = None) -> None:
         self.session, self.words, self.pictures = session, words, pictures
         self.computed = self.before = 0  # pictures that were not there yet; those of earlier parts
-        self.began = time.perf_counter()
+        self._first: tuple[int, float] | None = None  # pictures computed, and when, at the first report of any
 
     @contextmanager
     def noted(self, seconds: str, work: str) -> Iterator[None]:
@@ -141,14 +141,21 @@ class _Meter:
         finally:
             noted[seconds] = noted.get(seconds, 0.0) + time.perf_counter() - began
             self.session.work[work] += self.computed - before
+        if self.computed > before:  # a kill later in the run loses none of it
+            self.session.writer.update(work=self.session.work)
 
     def count(self, pictures: int) -> None:
         """Note that so many pictures have been computed."""
         self.computed += pictures
 
     def show(self, done: int, pictures: int) -> None:
-        """Report how many pictures of this part are done, of how many."""
-        done, pictures = self.before + done, self.pictures or pictures
-        elapsed = time.perf_counter() - self.began
-        left = round(elapsed / self.computed * (pictures - done), 1) if self.computed else None
+        """Report how many pictures of this part are done, of how many.
+
+        What came before the first report of computed pictures counts for nothing: a model is compiled then.
+        """
+        done, pictures, now, left = self.before + done, self.pictures or pictures, time.perf_counter(), None
+        if self._first is None and self.computed:
+            self._first = self.computed, now
+        elif self._first and self.computed > self._first[0]:
+            left = round((now - self._first[1]) / (self.computed - self._first[0]) * (pictures - done), 1)
         self.session.report(self.words, done, pictures, left)

@@ -206,6 +206,8 @@ def test_model_checkpoint_of_a_run_on_stored_activations_is_of_the_whole_network
     kept, final = (keras.saving.load_model(run.path / name, safe_mode=True)
                    for name in ("checkpoint-fine-tuning.keras", "model.keras"))  # fmt: skip
     assert kept.input_shape == final.input_shape == (None, 32, 32, 3)
+    assert kept.evaluate(np.zeros((1, 32, 32, 3)), np.zeros(1), verbose=0)[0] >= 0, "it is compiled"
+    assert int(kept.optimizer.iterations) in (3, 6)
     if run.metrics["best_epoch"] > 3:  # of fine-tuning: then both are of the same epoch
         for one, other in zip(kept.get_weights(), final.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)

@@ -1,11 +1,13 @@
 """Networks cut below what is trained: the two parts are the whole; activations stored with what decides them."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 from tiny_lessons import AUGMENTATION, tiny_features, tiny_finetune, tiny_scratch
 
-from cvcore import activations, devices
+from cvcore import activations, devices, training_data
 from cvcore.augmentation import UNIFORMS
 from cvcore.augmentation_layer import apply
 from cvcore.base_weights import find_weights
@@ -15,6 +17,7 @@ from cvcore.datasets import pixel_cache
 from cvcore.extraction import extracted, what_is_stored
 from cvcore.fitting import assign, compile_model, reseed, values
 from cvcore.models import build
+from cvcore.training_data import _Meter
 from cvcore.views import view_uniforms
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -124,6 +127,23 @@ def test_views_are_of_pictures_changed_as_their_numbers_say_in_half_precision():
     assert found[0].dtype == np.float16 and np.abs(np.float32(found[0]) - found[1]).max() > 0.01
 
 
+def test_one_model_computes_all_views():
+    cut = build(tiny_features, 2).cut("head")
+    policy = tiny_finetune.augmentation
+    assert cut.below_views(policy) is cut.below_views(policy)
+    assert cut.below_views(policy) is not cut.below_views(policy.model_copy(update={"rotation": 1.0}))
+
+
+def test_place_of_a_cut_does_not_depend_on_what_was_built_before():
+    recipe = tiny_finetune.with_changes(base="Xception", unfreeze_from="block13_sepconv1", weights="random",
+                                        image_size=71)  # fmt: skip
+    cuts = [build(recipe, 2).cut("block13_sepconv1") for _ in range(2)]
+    assert cuts[0].layer != cuts[1].layer, "Keras numbers them on"
+    assert cuts[0].place == cuts[1].place < 132
+    assert len({build(tiny_features.with_changes(pooling=how), 2).cut("head").place
+                for how in ("average", "flatten")}) == 2  # fmt: skip
+
+
 def test_numbers_of_a_view_belong_to_pictures_and_not_to_runs():
     assert view_uniforms(1, 7).shape == (7, UNIFORMS) and view_uniforms(1, 7).dtype == np.float32
     assert np.array_equal(view_uniforms(1, 7), view_uniforms(1, 7))
@@ -157,3 +177,15 @@ def test_key_changes_with_everything_that_decides_activations(monkeypatch):
     assert len(set(keys)) == len(keys)
     others = described(tiny_features.with_changes(dropout=0.5, learning_rate=0.1, epochs=9)), described(views)
     assert {activations.key_of(what) for what in others} == {keys[0]}
+
+
+def test_the_first_chunk_in_which_a_model_is_compiled_does_not_count_for_the_time_that_is_left(monkeypatch):
+    clock, told = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(training_data, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    session = SimpleNamespace(report=lambda words, done, pictures, left: told.append(left))
+    meter = _Meter(session, "features of train pictures")
+    for seconds, done, computed in ((0.0, 10, 0), (5.0, 20, 10), (0.5, 30, 10), (0.5, 40, 10)):
+        clock.now += seconds
+        meter.count(computed)
+        meter.show(done, 100)
+    assert told == [None, None, 3.5, 3.0]  # 20 pictures a second

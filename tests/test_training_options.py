@@ -9,6 +9,7 @@ from cvcore import api, base_weights, stored_epochs
 from cvcore.batches import validation_rows
 from cvcore.datasets import pixels
 from cvcore.evaluation import cross_entropy
+from cvcore.errors import InvalidRecipe
 from cvcore.models import build
 from cvcore.run_directory import list_runs, load_run, request_stop
 
@@ -143,3 +144,16 @@ def test_run_says_in_which_precision_it_was_computed_and_leaves_keras_as_it_was(
     assert run.info["device"]["precision"] == "float32" or kind == "GPU"
     assert run.info["device"]["precision"] in load_run(run.id, tmp_path).log()
     assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"views": 2, "unfreeze_from": "block1_conv1"}, "below block1_conv1 there are none"),
+        ({"unfreeze_from": "block9_conv1"}, "block9_conv1"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_is_refused_before_there_is_a_run(changes, sentence, lessons, tmp_path):
+    with pytest.raises(InvalidRecipe, match=sentence):
+        api.train(tiny_finetune, lessons.dataset(), runs=tmp_path, **changes)
+    assert not list_runs(tmp_path)
