@@ -8,8 +8,8 @@ from tiny_lessons import tiny_features, tiny_features_softmax, tiny_finetune, ti
 from cvcore import api, base_weights, stored_epochs
 from cvcore.batches import validation_rows
 from cvcore.datasets import pixels
-from cvcore.evaluation import cross_entropy
 from cvcore.errors import InvalidRecipe
+from cvcore.evaluation import cross_entropy
 from cvcore.models import build
 from cvcore.run_directory import list_runs, load_run, request_stop
 
