@@ -67,8 +67,8 @@ def check(
         The estimate.
 
     Raises:
-        TooLarge: it does not fit into memory, or its views do not fit into the store; the sentence has the numbers,
-            and a smaller recipe that fits where there is one.
+        TooLarge: it does not fit into memory, or its views would take more than half of the store; the sentence has
+            the numbers, and a smaller recipe that fits where there is one.
     """
     if stock is not None and stock.limit is not None:
         _check_views(recipe, counts, continues, stock.limit)
@@ -91,23 +91,25 @@ def check(
 
 
 def _check_views(recipe: Recipe, counts: dict[str, Any], continues: bool, limit: int) -> None:
-    """Check that the store can hold the views of a run, which is what makes them cheap.
+    """Check that the views of a run take at most half of the store, so that they do not push out what others stored.
 
     Raises:
-        TooLarge: it cannot; the sentence has the numbers, and the most views that fit.
+        TooLarge: they take more; the sentence has the numbers, and the most views that do not.
     """
 
     def needed(views: int) -> int:
-        start = {} if recipe.starts_from is None or not recipe.starts_from.views else {"starts_from": {"views": views}}
-        own = {"views": views} if recipe.views else {}
+        first = recipe.starts_from
+        start = {"starts_from": {"views": min(views, first.views)}} if first and first.views else {}
+        own = {"views": min(views, recipe.views)} if recipe.views else {}
         return workload(recipe.with_changes(**own, **start), counts, continues=continues).views_bytes
 
     most = max(recipe.views, recipe.starts_from.views if recipe.starts_from else 0)
-    if not most or needed(most) <= limit:
+    half = limit // 2
+    if not most or needed(most) <= half:
         return
     told = (f"the activations of {most} views of each training picture would take {needed(most) / 1e9:.2f} GB, and the "
-            f"store may take {limit / 1e9:.2f} GB in all (CVCORE_CACHE_LIMIT)")  # fmt: skip
-    fewer = next((views for views in range(most - 1, 0, -1) if needed(views) <= limit), 0)
+            f"views of one run may take half of the store's {limit / 1e9:.2f} GB (CVCORE_CACHE_LIMIT)")  # fmt: skip
+    fewer = next((views for views in range(most - 1, 0, -1) if needed(views) <= half), 0)
     if not fewer:
         raise TooLarge(f"{told}; set views to 0, which draws them anew in every epoch, or take smaller pictures")
     raise TooLarge(f"{told}; choose views {fewer}, which take {needed(fewer) / 1e9:.2f} GB, or 0, which draws them "

@@ -123,10 +123,9 @@ class Workload:
 
     @property
     def views_bytes(self) -> int:
-        """What the store must be able to hold at once for the views of a phase, the most of all; 0 without views."""
+        """What the activations of the phases that have views take in the store together; 0 without views."""
         cuts = {each.trainable for each in self.extractions if each.view is not None}
-        sums = [sum(each.bytes for each in self.extractions if each.trainable == cut) for cut in cuts]
-        return max(sums, default=0)
+        return sum(each.bytes for each in self.extractions if each.trainable in cuts)
 
 
 def workload(

@@ -65,6 +65,9 @@ def test_views_are_extracted_once_each_in_half_precision():
     assert [(each.view, each.pictures, each.bytes) for each in views] == [(n, 18, 18 * CUT * 2) for n in range(3)]
     assert not work.trainings[1].in_model
     assert work.views_bytes == 3 * 18 * CUT * 2 + 30 * CUT * 4
+    start = {"augmentation": AUGMENTATION, "cached": False, "views": 2}
+    both = workload(tiny_finetune.with_changes(views=3, starts_from=start), PICTURES)
+    assert both.views_bytes == both.disk_bytes > work.views_bytes
     assert work.extract == 3 * 18 + 2 * 14 + 16 + 18
 
 
