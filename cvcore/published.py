@@ -106,6 +106,9 @@ mobilenet_features_augmented = mobilenet_features.with_changes(
     id="mobilenet-features-augmented", title="A frozen MobileNetV2, end to end with augmentation", cached=False,
     epochs=10, augmentation=chollet2_augmented.augmentation,
 )  # fmt: skip
+mobilenet_features_views = mobilenet_features_augmented.with_changes(
+    id="mobilenet-features-views", title="A frozen MobileNetV2, augmented in four stored views", views=4,
+)  # fmt: skip
 
 chollet1_scratch = make_recipe(
     id="chollet1-scratch", title="The first edition's convnet from scratch", strategy="scratch", source=_FIRST_EDITION,
@@ -184,7 +187,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.id: recipe
     for recipe in (
         doodle_scratch, doodle_augmented, doodle_features, doodle_finetune,
-        mobilenet_features, mobilenet_features_augmented, mobilenet_finetune,
+        mobilenet_features, mobilenet_features_augmented, mobilenet_features_views, mobilenet_finetune,
         chollet2_scratch, chollet2_augmented, chollet2_features, chollet2_features_augmented, chollet2_finetune,
         chollet1_scratch, chollet1_augmented,
         lecture_scratch, lecture_augmented_no_dropout, lecture_augmented, lecture_features, lecture_features_augmented,
