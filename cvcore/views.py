@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cvcore.augmentation import UNIFORMS
+from cvcore.recipe import Recipe
 
 VIEWS_ENTROPY = 20_230_917  # any number, once and for all: another draws other views
 
@@ -45,3 +46,40 @@ def view_of_pass(number: int, views: int) -> int:
         views: how many are stored; they are taken in turn.
     """
     return (number - 1) % views
+
+
+def passes(recipe: Recipe, pictures: int, before: int = 0) -> range:
+    """Return the passes over the training pictures, from 0, of which a phase can take batches.
+
+    Args:
+        recipe: of the phase.
+        pictures: that it trains on, at least 1.
+        before: epochs of the run before the phase.
+    """
+    a_pass = -(-pictures // recipe.batch_size)
+    steps = recipe.steps_per_epoch or a_pass
+    return range(before * steps // a_pass, -(-(before + recipe.epochs) * steps // a_pass))
+
+
+def views_used(recipe: Recipe, pictures: int, before: int = 0) -> list[int]:
+    """Return the numbers of the views that a phase's passes take: no more than there are passes.
+
+    They stand where `view_of_pass` finds them in a list of this length: a pass takes the same view whether all of the
+    recipe's are in the list or only these.
+
+    Args:
+        recipe: of the phase.
+        pictures: that it trains on.
+        before: epochs of the run before the phase: of its head, which may have stopped early.
+    """
+    taken = passes(recipe, max(1, pictures), before)[: recipe.views]
+    return [number % recipe.views for number in sorted(taken, key=lambda number: number % len(taken))]
+
+
+def unused_in_words(recipe: Recipe, pictures: int) -> str:
+    """Say that a recipe has more views than its passes take, as a sentence; "" where it has not."""
+    used = len(views_used(recipe, pictures)) if recipe.views else 0
+    if used == recipe.views:
+        return ""
+    noun = "pass over the pictures takes" if used == 1 else "passes over the pictures take"
+    return f"Its {used} {noun} {used} of the {recipe.views} views: the others are not computed."
