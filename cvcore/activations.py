@@ -24,6 +24,7 @@ import numpy as np
 from cvcore.cache_entries import Entry, clear, entries
 from cvcore.cache_room import (
     KEY,
+    NoRoom,
     about,
     activations_folder,
     fits,
@@ -34,6 +35,7 @@ from cvcore.cache_room import (
     remove_array,
     room,
     same_file,
+    share_lock,
     used_bytes,
 )
 from cvcore.errors import CvcoreError
@@ -52,13 +54,15 @@ def key_of(what: Mapping[str, Any]) -> str:
     """Name stored activations by a hash of what they are.
 
     Args:
-        what: JSON values; all that decides the activations, and `title`, the dataset's, which decides nothing. Shown to
-            people, where there: title, split, base, layer, image_size, view.
+        what: JSON values; all that decides the activations, and what is only shown to people: `title`, the dataset's,
+            and, where `place` says which layer of the base it is, `layer`: Keras names some layers by how many a
+            process has made before. Shown, where there: title, split, base, layer, image_size, view.
 
     Returns:
         32 hexadecimal digits.
     """
-    decides = {name: value for name, value in what.items() if name != "title"}
+    shown = {"title", "layer"} if "place" in what else {"title"}
+    decides = {name: value for name, value in what.items() if name not in shown}
     return hashlib.sha256(json.dumps(decides, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
 
 
@@ -110,7 +114,8 @@ def fill(
         A read-only memory map (rows, *row_shape), which is not removed as long as it is mapped.
 
     Raises:
-        CvcoreError: one sentence: larger than the limit, no room on the disk, or a folder that cannot be written.
+        CvcoreError: one sentence: larger than the limit, no room on the disk, or a folder that cannot be written, or
+            whose files cannot be mapped.
     """
     dtype, shape = np.dtype(dtype), (rows, *row_shape)
     if dtype.name not in DTYPES or not row_shape or min(shape) < 1 or chunk < 1:
@@ -132,6 +137,11 @@ def fill(
                 path.with_suffix(".part").unlink()
                 continue
             _compute(stream, path, what, shape, dtype, compute, on_progress, chunk)
+            if (found := mapped(path)) is not None:
+                return found
+            if path.exists():
+                raise CvcoreError("The activations just computed cannot be mapped into memory; point CVCORE_CACHE at "
+                                  "a folder on a disk of this machine, or free some memory")  # fmt: skip
 
 
 def _path(key: str) -> Path:
@@ -195,6 +205,7 @@ def _compute(
         os.fsync(stream.fileno())
         replace_json(path.with_suffix(".json"), {**said, "done": done})
 
+    done = 0
     try:
         with _writing():
             done = _resumed(stream, about(path), said, header, row_bytes)
@@ -204,9 +215,10 @@ def _compute(
                 _write(stream, header)
                 stream.seek(0, os.SEEK_END)
                 record(done)
-    except BaseException:
-        with suppress(OSError):
-            remove_array(part)
+    except BaseException as error:
+        if not done or _no_room(error):
+            with suppress(OSError):
+                remove_array(part)
         raise
     kept, last = done, time.monotonic()
     try:
@@ -229,15 +241,20 @@ def _compute(
                 path.with_suffix(".json"), {**said, "created": datetime.now(UTC).isoformat(timespec="seconds")}
             )
             part.rename(path)
+            share_lock(stream.fileno())  # whoever waits for it may map it now
             _sync_folder(path.parent)
     except BaseException as error:
-        if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # room matters more than this work
+        if _no_room(error):  # which matters more than this work
             with suppress(OSError):
                 remove_array(part)
         elif done > kept:
             with suppress(OSError):
                 record(done)
         raise
+
+
+def _no_room(error: BaseException) -> bool:
+    return isinstance(error, NoRoom) or getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _as_stored(block: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,18 @@ from cvcore.settings import cache_folder, cache_limit
 
 KEY = re.compile(r"[0-9a-f]{32}")
 FORGOTTEN = 24 * 3600.0  # seconds after which a temporary file is what a killed process left behind
+SHARE_WITHIN = 0.5  # seconds in which a new mapping gets its lock; who only looks keeps it for some microseconds
+SETTLED = 2.0  # seconds after which a file that is changed again has another time of modification for sure
 _NOT_AN_ARRAY = (OSError, ValueError, EOFError, OverflowError, TypeError, MemoryError, RecursionError)
 
 
 def activations_folder() -> Path:
     """The folder of stored activations; not made here."""
     return cache_folder() / "activations"
+
+
+class NoRoom(CvcoreError):
+    """What was to be stored is larger than the limit, or than the disk can have free."""
 
 
 def pixels_folder() -> Path:
@@ -44,7 +51,7 @@ def limit() -> int:
 
     Without that setting it is at most half of what the disk would have free without them.
     """
-    return _limit_with(files())
+    return cache_limit(room=_free() + sum(_size(path) for path in _arrays()))
 
 
 def fits(needed: int) -> bool:
@@ -68,7 +75,8 @@ def make_room(needed: int, what: str = "This") -> None:
         what: the subject of an error's sentence, a plural such as "The decoded pictures".
 
     Raises:
-        CvcoreError: more than the limit, or more than the disk can have free; nothing is removed then.
+        NoRoom: more than the limit, or more than the disk can have free; nothing is removed then.
+        CvcoreError: another process keeps others from making room.
         OSError: the cache folder cannot be written.
     """
     with room(needed, what):
@@ -90,8 +98,8 @@ def room(needed: int, what: str = "This", filling: Path | None = None) -> Iterat
         everything = files()
         most = _limit_with(everything)
         if needed > most:
-            raise CvcoreError(f"{what} need {size_words(needed)} and all that is stored in the cache folder may take "
-                              f"{size_words(most)}; raise CVCORE_CACHE_LIMIT or take smaller pictures")  # fmt: skip
+            raise NoRoom(f"{what} need {size_words(needed)} and all that is stored in the cache folder may take "
+                         f"{size_words(most)}; raise CVCORE_CACHE_LIMIT or take smaller pictures")  # fmt: skip
         written = next((file.written for file in everything if file.path == filling), 0)
         _evict(needed, needed - written, [file for file in everything if file.path != filling], most, what)
         yield
@@ -110,12 +118,25 @@ def mapped(path: Path) -> np.memmap | None:
             whole = stream.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
             if fortran or dtype.hasobject or whole != os.fstat(stream.fileno()).st_size:
                 return None
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(stream.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            share_lock(stream.fileno())
             # mmap duplicates the descriptor, and the lock belongs to both: it is held as long as the mapping is.
             return np.memmap(stream, dtype=dtype, mode="r", offset=stream.tell(), shape=shape)
     except _NOT_AN_ARRAY:
         return None
+
+
+def share_lock(descriptor: int) -> None:
+    """Lock an open file as one that is in use; not on a file system without locks."""
+    until = time.monotonic() + SHARE_WITHIN
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # another process looks whether it is in use, and has it to itself meanwhile
+            if time.monotonic() > until:
+                return
+            time.sleep(0.001)
+        except OSError:
+            return
 
 
 def note_use(path: Path) -> None:
@@ -128,11 +149,27 @@ def note_use(path: Path) -> None:
 
 def about(path: Path) -> dict[str, Any]:
     """Read what an entry's .json file says of it; {} where it is missing or damaged."""
+    file = path.with_suffix(".json")
     try:
-        found = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        status = file.stat()
+        if abs(time.time() - status.st_mtime) < SETTLED:
+            return _read(str(file))
+        return dict(_read_once(str(file), status.st_ino, status.st_size, status.st_mtime_ns))
+    except OSError:
+        return {}
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(file).read_text("utf-8"))
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+@lru_cache(maxsize=4096)
+def _read_once(file: str, inode: int, size: int, modified: int) -> dict[str, Any]:
+    return _read(file)
 
 
 def size_words(number: int) -> str:
@@ -150,24 +187,38 @@ class File:
         written: bytes it takes.
         bytes: bytes it takes or, while it is filled, will take.
         used: when it was last used, in seconds since 1970.
-        in_use: a process has it mapped or fills it.
     """
 
     path: Path
     written: int
     bytes: int
     used: float
-    in_use: bool
+
+    @cached_property
+    def in_use(self) -> bool:
+        """A process has it mapped or fills it; looked up when first asked."""
+        return _in_use(self.path)
 
 
 def files() -> list[File]:
     """List the arrays in the store."""
+    return [file for path in _arrays() if (file := _file(path)) is not None]
+
+
+def _arrays() -> list[Path]:
     found = [path for path in _listing(activations_folder())
              if KEY.fullmatch(path.stem) and path.suffix in (".npy", ".part")]  # fmt: skip
     for folder in _listing(pixels_folder()):
         found += [path for path in _listing(folder)
                   if (path.suffix == ".npy" and not path.name.startswith(".")) or _temporary(path)]  # fmt: skip
-    return [file for path in found if (file := _file(path)) is not None]
+    return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _file(path: Path) -> File | None:
@@ -175,15 +226,14 @@ def _file(path: Path) -> File | None:
         status = path.stat()
     except OSError:
         return None
-    in_use = time.time() - status.st_mtime < FORGOTTEN if path.suffix == ".tmp" else _held(path)
     will_take = status.st_size
-    if path.suffix == ".part" and in_use:
+    if path.suffix == ".part" and _in_use(path):
         promised = about(path).get("bytes")
         will_take = max(will_take, promised if type(promised) is int else 0)
     used = status.st_mtime
     with contextlib.suppress(OSError):
         used = path.with_suffix(".json").stat().st_mtime
-    return File(path, status.st_size, will_take, used, in_use)
+    return File(path, status.st_size, will_take, used)
 
 
 def lock_file() -> Path:
@@ -206,14 +256,16 @@ def _free() -> int:
 def _evict(needed: int, unwritten: int, others: list[File], most: int, what: str) -> None:
     over = needed + sum(file.bytes for file in others) - most
     promised = sum(file.bytes - file.written for file in others)
-    evictable = sorted((file for file in others if not file.in_use), key=lambda file: file.used)
     free = _free()
     short = unwritten + promised - free
+    if over <= 0 and short <= 0:
+        return
+    evictable = sorted((file for file in others if not file.in_use), key=lambda file: file.used)
     to_be_had = sum(file.written for file in evictable)
     if short > to_be_had:
-        raise CvcoreError(f"{what} need {size_words(needed)} and the disk of the cache folder has {size_words(free)} "
-                          f"free, {size_words(free + to_be_had)} without what is stored; free some space or point "
-                          "CVCORE_CACHE at another folder")  # fmt: skip
+        raise NoRoom(f"{what} need {size_words(needed)} and the disk of the cache folder has {size_words(free)} "
+                     f"free, {size_words(free + to_be_had)} without what is stored; free some space or point "
+                     "CVCORE_CACHE at another folder")  # fmt: skip
     for file in evictable:
         if over <= 0 and short <= 0:
             return
@@ -255,8 +307,12 @@ def same_file(descriptor: int, path: Path) -> bool:
     return (named.st_dev, named.st_ino) == (os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino)
 
 
-def _held(path: Path) -> bool:
-    """Say whether a process has the file mapped or fills it."""
+def _in_use(path: Path) -> bool:
+    if path.suffix == ".tmp":  # without a lock
+        try:
+            return time.time() - path.stat().st_mtime < FORGOTTEN
+        except OSError:
+            return False
     for access in (os.O_RDWR, os.O_RDONLY):  # where folders are shared, only who may write can lock
         with contextlib.suppress(OSError):
             descriptor = os.open(path, access | os.O_CLOEXEC)

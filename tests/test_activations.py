@@ -15,6 +15,7 @@ import pytest
 from cvcore import activations, cache_room
 from cvcore.activations import fill, key_of, stored
 from cvcore.errors import CvcoreError, StoppedOnRequest
+from cvcore.locks import locked, waiting_at_most
 
 WHAT = {"title": "Doodle pets", "fingerprint": "f" * 64, "split": "train", "base": "VGG16", "layer": "block4_pool"}
 KEY = key_of(WHAT)
@@ -79,6 +80,8 @@ def test_whatever_decides_them_gives_another_key_and_the_title_does_not():
     assert key_of({**WHAT, "title": "Our pets"}) == KEY
     assert len({KEY, key_of({**WHAT, "layer": "block5_pool"}), key_of({**WHAT, "view": 0})}) == 3
     assert key_of(dict(reversed(WHAT.items()))) == KEY
+    numbered = {**WHAT, "layer": "add_10", "place": 57}
+    assert key_of({**numbered, "layer": "add_22"}) == key_of(numbered) != key_of({**numbered, "place": 58})
 
 
 @pytest.mark.parametrize("key", ["", "../" + "a" * 29, "A" * 32, "a" * 33, "a" * 32 + "\n", None])
@@ -329,6 +332,40 @@ def test_a_folder_that_cannot_be_written_is_a_sentence_and_what_is_there_is_read
     np.testing.assert_array_equal(filled(Base(0, AssertionError)), whole())
     with pytest.raises(CvcoreError, match=r"could not be written to the cache folder \(permission denied\)"):
         filled(what={**WHAT, "view": 1})
+
+
+def test_what_cannot_be_mapped_is_computed_once_and_a_sentence(monkeypatch):
+    def refused(*args, **options):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    def compute(start, stop):
+        assert not base.computed or base.computed[-1] < start, "computed again and again"
+        return base(start, stop)
+
+    base = Base()
+    monkeypatch.setattr(cache_room.np, "memmap", refused)
+    with pytest.raises(CvcoreError, match=r"^The activations just computed cannot be mapped[^\n]*CVCORE_CACHE[^\n]*$"):
+        filled(compute)
+    assert base.computed == list(range(ROWS))
+
+
+def test_a_store_that_is_locked_for_long_keeps_what_was_computed(folder):
+    with pytest.raises(StoppedOnRequest):
+        filled(Base(8, StoppedOnRequest("stopped")))
+    with locked(cache_room.lock_file()), waiting_at_most(0.0), pytest.raises(CvcoreError, match=r"kept \.room\.lock"):
+        filled()
+    base = Base()
+    filled(base)
+    assert base.computed == [8, 9]
+
+
+def test_what_no_longer_has_room_is_not_kept(folder, monkeypatch):
+    with pytest.raises(StoppedOnRequest):
+        filled(Base(8, StoppedOnRequest("stopped")))
+    monkeypatch.setenv("CVCORE_CACHE_LIMIT", "0.0000003")
+    with pytest.raises(CvcoreError, match="raise CVCORE_CACHE_LIMIT"):
+        filled()
+    assert names(folder) == []
 
 
 def test_a_wrong_shape_is_the_programs_mistake():

@@ -1,5 +1,6 @@
 """The limit that activations and decoded pictures share: what goes first, what never goes, what is said of it."""
 
+import fcntl
 import os
 import shutil
 from dataclasses import replace
@@ -12,6 +13,7 @@ from cvcore import cache_room
 from cvcore.activations import clear, entries, fill, fits, key_of, make_room, stored, used_bytes
 from cvcore.datasets import open_dataset, pixels
 from cvcore.errors import CvcoreError
+from cvcore.locks import try_lock
 from cvcore.settings import cache_limit
 
 MB = 10**6
@@ -74,6 +76,47 @@ def test_what_is_mapped_stays():
     del rows
     make_room(3 * MB)
     assert there() == set()
+
+
+def test_a_mapping_is_in_use_though_somebody_looked_at_it_as_it_was_made(monkeypatch):
+    path = put("a")
+    looks = os.open(path, os.O_RDWR)
+    real = cache_room.time.sleep
+    try:
+        assert try_lock(looks)
+        monkeypatch.setattr(
+            cache_room.time, "sleep", lambda seconds: (fcntl.flock(looks, fcntl.LOCK_UN), real(seconds))
+        )
+        mapped = stored(key_of(what("a")), 10)
+    finally:
+        os.close(looks)
+    assert mapped is not None and entries()[0].in_use and clear(entries()) == 0
+
+
+def test_nobody_is_looked_for_where_nothing_has_to_go(monkeypatch):
+    """Who looks has the file to itself for a moment, and looking takes time with many."""
+    put("a")
+
+    def refused(descriptor):
+        raise AssertionError("locked")
+
+    monkeypatch.setattr(cache_room, "try_lock", refused)
+    assert used_bytes() > MB and fits(MB) and cache_room.limit() > MB
+    make_room(MB)
+    with pytest.raises(AssertionError, match="locked"):
+        make_room(3 * MB)
+
+
+def test_what_arrays_say_of_themselves_is_read_once_and_again_when_it_changes(monkeypatch):
+    path = put("a", used=1)
+    assert cache_room.about(path)["name"] == "a"
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_room, "_read", lambda file: {})
+        assert cache_room.about(path)["name"] == "a"
+    path.with_suffix(".json").write_text('{"name": "b"}')  # at a time at which it may change once more
+    assert cache_room.about(path)["name"] == "b"
+    path.with_suffix(".json").write_text('{"name": "c"}')
+    assert cache_room.about(path)["name"] == "c"
 
 
 def test_a_mapped_file_that_somebody_removes_stays_usable():
