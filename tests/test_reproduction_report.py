@@ -113,14 +113,14 @@ def test_runs_fill_their_rows_and_what_stands_around_the_tables_is_kept(tmp_path
     assert {row[0] for row in rows(written, "runs")} == {"`exercise-scratch`", "`chollet2-augmented`"}
 
 
-def test_runs_that_stored_features_are_timed_apart_from_those_that_found_them(tmp_path):
+@pytest.mark.parametrize("name", ["mobilenet-features", "mobilenet-features-views"])
+def test_runs_that_stored_features_are_timed_apart_from_those_that_found_them(name, tmp_path):
     for seed, (features, total) in {1: (20.9, 48.0), 2: (0.001, 11.0), 3: (0.001, 10.0)}.items():
-        run_id = write_photograph_run(tmp_path, "mobilenet-features", seed=seed, reference=True,
-                                      timings={"total": total})  # fmt: skip
+        run_id = write_photograph_run(tmp_path, name, seed=seed, reference=True, timings={"total": total})
         path = tmp_path / run_id / "metrics.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": {"features": features}}))
     written = report.with_tables(report.empty_report(), list_runs(tmp_path))
-    (told,) = [row for row in rows(written, "recipes") if row[0] == "`mobilenet-features`"]
+    (told,) = [row for row in rows(written, "recipes") if row[0] == f"`{name}`"]
     assert told[6] == "48 s with its features computed; 10 s, of 10 s to 11 s with its features stored before"
 
 

@@ -213,9 +213,10 @@ def _time(runs: Sequence[Run]) -> str:
 
 
 def _found_features(run: Run) -> bool:
-    """Say whether a run with cached features found them all: storing those of any split takes over a second."""
+    """Say whether a run that trains on stored features found them all: those of any split take over a second."""
     seconds = (run.metrics or {}).get("seconds") or {}
-    return bool(run.recipe.get("cached")) and float(seconds.get("features") or 0) < 1
+    stored = run.recipe.get("cached") or run.recipe.get("views")
+    return bool(stored) and float(seconds.get("features") or 0) < 1
 
 
 def _memory(runs: Sequence[Run]) -> str:
