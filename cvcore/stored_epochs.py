@@ -24,6 +24,8 @@ from cvcore.memory import let_go
 IN_MEMORY = 256e6  # bytes of activations of both splits; larger ones are read batch by batch
 OPERATIONS = 4e9  # floating point operations of a stretch: a stop is noticed between two of them
 LONGEST = 256  # steps of a stretch
+READ = 8  # operations that take as long as reading a weight in a step
+UPDATED = 64  # and as Adam's pass over the weight, its gradient and its averages
 
 
 def serves(batches: TrainingBatches, validation: EvaluationBatches) -> bool:
@@ -84,8 +86,7 @@ class _Steps:
         self._size, self._step = batch_size, model.train_step if trains else model.test_step
         self._views = [_in_memory(inputs) for inputs in views]
         self._labels = ops.convert_to_tensor(labels)
-        operations = (6 if trains else 2) * model.count_params() * batch_size
-        self._longest = int(max(1, min(LONGEST, OPERATIONS // max(1, operations), -(-len(labels) // batch_size))))
+        self._longest = _longest(model.count_params(), batch_size, len(labels), trains)
         self._call = devices.tensorflow_graph(self._several)
         # The variables of loss and metrics are made now: in a loop of the graph they could not be.
         inputs, labels = _batch(self._views[0], self._labels, np.zeros(1, np.int32))
@@ -121,6 +122,12 @@ class _Steps:
             return unused
 
         ops.fori_loop(0, (count + size - 1) // size, one, 0)
+
+
+def _longest(weights: int, batch_size: int, rows: int, trains: bool) -> int:
+    """Return how many steps a stretch has."""
+    of_a_step = weights * ((6 * batch_size + UPDATED) if trains else (2 * batch_size + READ))
+    return int(max(1, min(LONGEST, OPERATIONS // max(1, of_a_step), -(-rows // batch_size))))
 
 
 def _batch(inputs: Any, labels: Any, rows: Any) -> tuple[Any, Any]:

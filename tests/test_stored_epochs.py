@@ -101,6 +101,19 @@ def test_long_epochs_are_taken_in_stretches_between_which_a_run_can_be_stopped(m
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.parametrize(("weights", "batch_size", "steps"), [(1_282, 32, 256), (3_277_313, 32, 4), (10**10, 1, 1)])
+def test_a_stretch_is_as_long_as_its_weights_and_batches_allow(weights, batch_size, steps):
+    assert stored_epochs._longest(weights, batch_size, 10**6, trains=True) == steps
+    assert stored_epochs._longest(weights, batch_size, 10**6, trains=False) >= steps
+    assert stored_epochs._longest(weights, batch_size, 1, trains=True) == 1
+
+
+def test_in_small_batches_the_optimizers_work_on_the_weights_ends_a_stretch():
+    """Nine tenths of such a step are the optimizer's, of which operations on pictures say nothing."""
+    of_a_picture = stored_epochs._longest(3_277_313, 1, 400, trains=True)
+    assert 4 < of_a_picture < stored_epochs.OPERATIONS / (6 * 3_277_313) / 9
+
+
 def test_a_callback_ends_the_training_after_an_epoch():
     assert len(trained("plain", stored=True, epochs=9, stop_after=2)[0].epochs) == 2
 
