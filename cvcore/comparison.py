@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from cvcore.imported import NOT_KNOWN
 from cvcore.published import PUBLISHED, RECIPES
 from cvcore.recipe import other_test_pixels
+from cvcore.run_settings import as_words, dataset_name, side_by_side
 from cvcore.statistics import wilson_interval
 from cvcore.views import in_words
 
@@ -25,7 +25,6 @@ STRATEGY_TITLES = {
     "features": "Features",
     "finetune": "Fine-tuned",
 }
-NAMES_ONLY = {"id", "title", "source"}  # recipe fields that decide nothing about a run
 MANY = 16  # runs: more than these are neither named nor drawn one by one
 
 
@@ -217,11 +216,6 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def dataset_name(run: Run) -> str:
-    """Name the pictures of a run."""
-    return str(run.dataset.get("title") or run.dataset.get("id"))
-
-
 def short(name: str) -> str:
     """Cut a long title: one of a hundred characters would leave a chart no room; any white space becomes one space."""
     name = " ".join(name.split())
@@ -273,64 +267,11 @@ def differences(runs: Sequence[Run]) -> list[dict[str, str]]:
     Returns:
         Rows of `setting` (nested keys dotted, the dataset and the seed first) and one value a run id, as text.
     """
-    told = {run.id: settings(run) for run in runs}
-    names = list(dict.fromkeys(name for flat in told.values() for name in flat))
-    imported = {run.id for run in runs if run.imported}
     rows = []
-    for name in names:
-        values = {run_id: flat.get(name) for run_id, flat in told.items()}
-        values |= {run_id: NOT_KNOWN for run_id in imported if values[run_id] is None}
-        if len({repr(value) for value in values.values() if value != NOT_KNOWN}) > 1:
-            rows.append({"setting": name, **{run_id: as_words(value) for run_id, value in values.items()}})
+    for name, values in side_by_side(runs).items():
+        if len({as_words(value) for value in values if value != NOT_KNOWN}) > 1:
+            rows.append({"setting": name, **{run.id: as_words(value) for run, value in zip(runs, values, strict=True)}})
     return rows
-
-
-def settings(run: Run) -> dict[str, Any]:
-    """List all settings of a run: nested keys dotted, the dataset and the seed first, names left out."""
-    from cvcore.augmentation import AugmentationPolicy
-
-    identity = AugmentationPolicy().model_dump(mode="json")
-    recipe = run.recipe if run.imported else {**_defaults(), **run.recipe}
-    flat: dict[str, Any] = {"dataset": dataset_name(run), "seed": run.seed}
-    for name, value in recipe.items():
-        if name in NAMES_ONLY or name == "dataset":
-            continue
-        if name == "augmentation" and isinstance(value, dict | None):
-            flat.update({f"augmentation.{key}": part for key, part in {**identity, **(value or {})}.items()})
-        elif name == "starts_from" and isinstance(value, dict):
-            flat["starts_from"] = value.get("id")
-            own = {**recipe, "strategy": value.get("strategy"), "starts_from": None}
-            for key, part in {**_defaults(), **value}.items():
-                if key not in NAMES_ONLY and part != own.get(key):
-                    flat[f"starts_from.{key}"] = part
-        elif name == "train_pictures":
-            flat[name] = value or "all"
-        else:
-            flat[name] = value
-    return flat
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    """What a recipe does not say: a run recorded before a field came to be had its default."""
-    from cvcore.recipe import Recipe
-
-    fields = Recipe.model_fields.items()
-    defaults = {name: None if field.is_required() else field.default for name, field in fields}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
-
-
-def as_words(value: Any) -> str:
-    """Write the value of a setting."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(as_words, value)) or "none"
-    return str(value)
 
 
 def some(names: Sequence[str]) -> str:
@@ -373,17 +314,19 @@ def cautions(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         start = _dict(run.recipe.get("starts_from"))
         if run.recipe.get("base") and (run.recipe.get("augmentation") or start.get("augmentation")):
-            stored[max(views(run), head_views(run))].append(labels[run.id])
+            own = views(run) >= head_views(run)
+            one_pass = not number((run.recipe if own else start).get("steps_per_epoch"))
+            stored[max(views(run), head_views(run)), one_pass].append(labels[run.id])
         if other_test_pixels(run.recipe):
             pixels = run.recipe["test_preprocessing"], run.recipe.get("preprocessing")
             other_pixels[pixels].append(labels[run.id])
         there, used = sum(_class_counts(run, "validation")), pictures(run, "validation")
         if used < there:
             fewer[used, there].append(labels[run.id])
-    for count, names in stored.items():
-        if count and len(stored) > 1:
-            sentences.append(f"Trained on {in_words(count)}, and others not: {some(names)}. That is another training "
-                             "than changing pictures anew in every epoch.")  # fmt: skip
+    for (count, one_pass), names in stored.items():
+        if count and len({how_many for how_many, _ in stored}) > 1:
+            sentences.append(f"{some(names)}: trained on {in_words(count, one_pass)}. Pictures changed anew in every "
+                             "epoch, or another number of views, are another training.")  # fmt: skip
     for (told, trained), names in other_pixels.items():
         were, they = ("was", "it was") if len(names) == 1 else ("were", "they were")
         sentences.append(f"{some(names)} {were} tested on pixels preprocessed otherwise ({told}) than those {they} "

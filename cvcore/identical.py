@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cvcore.comparison import NAMES_ONLY
 from cvcore.errors import InvalidRecipe
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.run_directory import Run
+from cvcore.run_settings import NAMES_ONLY
 
 COUNTING = ("done", "running", "queued")  # in the order in which they are offered
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cvcore.comparison import NOT_KNOWN, STRATEGY_TITLES, as_words, dataset_name, settings, short
+from cvcore.comparison import STRATEGY_TITLES, head_views, short, views
+from cvcore.imported import NOT_KNOWN
+from cvcore.run_settings import as_words, dataset_name, settings, side_by_side
 
 if TYPE_CHECKING:
     from cvcore.run_directory import Run
@@ -22,7 +24,7 @@ class Kind:
     """Runs that are drawn as one.
 
     Attributes:
-        label: what tells this kind from the others.
+        label: what tells this kind from the others, and holds for all of its runs.
         runs: of it, in the order given.
         alike: whether they differ in their seed alone.
     """
@@ -75,7 +77,7 @@ def kinds(runs: Sequence[Run]) -> tuple[list[Kind], str]:
     )
     sorted_by = ((words, key, _grouped(runs, key)) for words, key in levels)
     words, key, groups = next(one for one in sorted_by if len(one[2]) <= MOST_KINDS or one[:2] == levels[-1])
-    labels = _labels([group[0] for group in groups.values()])
+    labels = _labels(list(groups.values()))
     alike = key is _all_but_the_seed
     return [Kind(name, tuple(group), alike) for name, group in zip(labels, groups.values(), strict=True)], words
 
@@ -96,27 +98,61 @@ def _all_but_the_seed(run: Run) -> str:
     return repr((run.strategy, run.recipe.get("id"), _pictures(run), {**settings(run), "seed": None}))
 
 
-def _labels(firsts: Sequence[Run]) -> list[str]:
-    """Name kinds by a run of each: strategy, then recipe, pictures, and the settings in which they differ."""
-    labels = [STRATEGY_TITLES.get(str(run.strategy), "Another strategy") for run in firsts]
-    pieces: tuple[Callable[[Run], str], ...] = (
-        lambda run: "imported" if run.imported else "",
-        lambda run: short(str(run.recipe.get("id"))),
-        lambda run: short(dataset_name(run)),
+def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Name kinds: strategy, then recipe, pictures, and the settings that all runs of each have and that differ."""
+    labels = [" · ".join(_opening_words(group)) for group in groups]
+    pieces: tuple[tuple[Callable[[Run], str], str], ...] = (
+        (lambda run: short(str(run.recipe.get("id"))), "recipes"),
+        (lambda run: short(dataset_name(run)), "datasets"),
     )
-    for piece in pieces:
+    for piece, several in pieces:
         for place in _unclear(labels).values():
-            words = [piece(firsts[n]) for n in place]
+            words = [_agreed(map(piece, groups[n]), several) for n in place]
             if len(set(words)) > 1:
                 labels = _with(labels, place, words)
     for place in _unclear(labels).values():
-        told = [{name: as_words(value) for name, value in settings(firsts[n]).items() if name != "seed"} for n in place]
-        differing = [name for name in told[0] if len({each.get(name) for each in told}) > 1][:3]
-        words = [", ".join(f"{name} {short(each.get(name, NOT_KNOWN))}" for name in differing) for each in told]
-        labels = _with(labels, place, words)
+        labels = _with(labels, place, _settings_words([groups[n] for n in place]))
     for place in _unclear(labels).values():
         labels = _with(labels, place, [str(n) for n in range(1, len(place) + 1)])
     return labels
+
+
+def _opening_words(group: Sequence[Run]) -> list[str]:
+    """What the name of a kind always says: its strategy, and what else its runs are, or are in part."""
+    words = [STRATEGY_TITLES.get(str(group[0].strategy), "Another strategy")]
+    imported = [run for run in group if run.imported]
+    if len(imported) < len(group):
+        words += ["partly imported"] if imported else []
+    else:
+        words += [_agreed((short(str(run.name or run.recipe.get("title"))) for run in group), "titles"), "imported"]
+    augmented = {max(views(run), head_views(run)) for run in group if run.recipe.get("base") and _is_augmented(run)}
+    if len(augmented) > 1:
+        words.append(f"{' and '.join(map(str, sorted(augmented)))} views" if len(augmented) < 4 else "any views")
+    return words
+
+
+def _is_augmented(run: Run) -> bool:
+    start = run.recipe.get("starts_from")
+    return bool(run.recipe.get("augmentation") or (isinstance(start, dict) and start.get("augmentation")))
+
+
+def _agreed(words: Iterable[str], several: str) -> str:
+    """A word on which all agree, else how many there are."""
+    found = set(words)
+    return found.pop() if len(found) == 1 else f"{len(found):,} {several}"
+
+
+def _settings_words(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Up to three settings, of those in which no kind's own runs differ, that tell kinds apart."""
+    place = [n for n, group in enumerate(groups) for _ in group]
+    telling: list[list[str]] = []
+    for name, values in side_by_side([run for group in groups for run in group]).items():
+        found: list[set[str]] = [set() for _ in groups]
+        for n, value in zip(place, values, strict=True):
+            found[n].add(as_words(value))
+        if name != "seed" and all(len(one) == 1 for one in found) and len(set().union(*found)) > 1:
+            telling.append([f"{name} {short(*one)}" for one in found])
+    return [", ".join(words) for words in zip(*telling[:3], strict=True)] or [""] * len(groups)
 
 
 def _with(labels: list[str], place: Sequence[int], words: Sequence[str]) -> list[str]:
@@ -135,20 +171,19 @@ def _unclear(labels: Sequence[str]) -> dict[str, list[int]]:
 def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     """List the settings in which runs differ, with how many runs have each value.
 
+    What an imported run does not tell is not known, and no difference.
+
     Returns:
-        Rows of `setting` and `values`, such as "0.001 (800 runs), 0.0005 (200)", the most frequent first.
+        Rows of `setting` and `values`, such as "0.001 (800); 0.0005 (200)", the most frequent first.
     """
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for run in runs:
-        for name, value in settings(run).items():
-            counts[name][as_words(value)] += 1
     rows = []
-    for name, values in counts.items():
-        left = len(runs) - values.total()  # runs that do not have the setting
-        if len(values) > 1 or left:
-            told = [f"{short(value)} ({n:,})" for value, n in values.most_common(_VALUES)]
-            rest = len(values) - len(told)
+    for name, values in side_by_side(runs).items():
+        counts = Counter(map(as_words, values))
+        unknown = counts.pop(NOT_KNOWN, 0)
+        if len(counts) > 1:
+            told = [f"{short(value)} ({n:,})" for value, n in counts.most_common(_VALUES)]
+            rest = len(counts) - len(told)
             others = [f"and {rest:,} other values"] if rest else []
-            none = [f"not told ({left:,})"] if left else []
-            rows.append({"setting": name, "values": ", ".join([*told, *others, *none])})
+            others += [f"{NOT_KNOWN} ({unknown:,})"] if unknown else []
+            rows.append({"setting": name, "values": "; ".join([*told, *others])})
     return rows

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 POINTS = 10_000  # of all thin curves together: more take a browser longer than they tell
 BAND = (0.1, 0.9)  # shares of the runs below and above which the band ends
+ENOUGH = 10  # runs of which these hold eight in ten; of fewer the band holds all
 
 
 def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: float = 0.0) -> dict[str, Any]:
-    """Draw training and validation of each kind: the mean of its runs, a band around eight in ten, each run thinly.
+    """Draw training and validation of each kind: the mean of its runs, a band around most of them, each run thinly.
 
-    Mean and band are drawn where at least half of a kind's runs have the epoch. All thin curves together have at most
-    `POINTS` points: of long ones only each second, third… epoch is drawn.
+    The band holds the validation of eight runs in ten, or of all where fewer than `ENOUGH` have the epoch. Mean and
+    band are drawn where at least half of a kind's runs have the epoch. All thin curves together have at most `POINTS`
+    points: of long ones only each second, third… epoch is drawn.
 
     Args:
         kinds: in legend order.
@@ -29,6 +31,8 @@ def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: 
     Returns:
         A Plotly figure as a dict, the thin curves as NumPy arrays.
     """
+    import numpy as np
+
     digits = ".1%" if metric == "accuracy" else ".3f"
     hover = f"%{{customdata[0]:{digits}}} validation%{{customdata[1]}}%{{customdata[2]}}"
     styles = run_styles([kind.strategy for kind in kinds])
@@ -42,6 +46,7 @@ def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: 
         silent = {**shared, "hoverinfo": "skip", "showlegend": False}
         epochs = list(range(1, validation.shape[1] + 1))
         mean, low, high = _summed_up(validation)
+        counts = (~np.isnan(validation)).sum(axis=0)
         if len(kind.runs) > 1:
             x, y = _one_line(validation, step)
             thin.append({**silent, "x": x, "y": y, "opacity": 0.2, "line": {"color": colour, "width": 0.8}})
@@ -49,14 +54,14 @@ def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: 
             bands += [{**ends, "y": low}, {**ends, "y": high, "fill": "tonexty", "fillcolor": f"{colour}38"}]
         trained, _, _ = _summed_up(training)
         said = [
-            [middle, _around(kind, bottom, top, metric), _and_training(value, metric)]
-            for middle, bottom, top, value in zip(mean, low, high, trained, strict=True)
+            [middle, _around(count, bottom, top, metric), _and_training(value, metric)]
+            for middle, bottom, top, value, count in zip(mean, low, high, trained, counts, strict=True)
         ]
         lines.append({**silent, "x": epochs, "y": smooth(trained, smoothing), "opacity": 0.85,
                       "line": {"color": colour, "width": 1.4, "dash": "dot"}})  # fmt: skip
         lines.append({**shared, "x": epochs, "y": smooth(mean, smoothing), "customdata": said, "hovertemplate": hover,
                       "line": {"color": colour, "width": 2.6, "dash": dash}})  # fmt: skip
-    traces = [*thin, *bands, *lines, *_keys(bool(thin))]
+    traces = [*_keys(kinds), *thin, *bands, *lines]  # a phone shows the beginning of the legend
     longest = max((validation.shape[1] for validation, _ in values), default=0)
     return {"data": traces, "layout": curves_layout(traces, metric, smoothing, longest, longest > 0)}
 
@@ -81,7 +86,8 @@ def _summed_up(values: np.ndarray) -> tuple[list[float | None], list[float | Non
     for column in values.T:
         there = column[~np.isnan(column)]
         told = 2 * len(there) >= len(column) > 0
-        ends = (there.mean(), *np.quantile(there, BAND)) if told else (None, None, None)
+        band = BAND if len(there) >= ENOUGH else (0, 1)
+        ends = (there.mean(), *np.quantile(there, band)) if told else (None, None, None)
         for part, end in zip(found, ends, strict=True):
             part.append(None if end is None else float(end))
     return found
@@ -103,27 +109,54 @@ def _one_line(values: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
     return x, np.hstack([values[:, kept], gap]).astype("float32").ravel()
 
 
-def _around(kind: Kind, low: float | None, high: float | None, metric: str) -> str:
-    if len(kind.runs) == 1 or low is None or high is None:
+def _around(count: int, low: float | None, high: float | None, metric: str) -> str:
+    if count < 2 or low is None or high is None:
         return ""
-    return f" (8 in 10: {figure(low, metric)} to {figure(high, metric)})"
+    words = "8 in 10" if count >= ENOUGH else f"all {count}"
+    return f" ({words}: {figure(low, metric)} to {figure(high, metric)})"
 
 
 def _and_training(value: float | None, metric: str) -> str:
     return "" if value is None else f", {figure(value, metric)} training"
 
 
-def _keys(several: bool) -> list[dict[str, Any]]:
+def _keys(kinds: Sequence[Kind]) -> list[dict[str, Any]]:
     """Legend entries that say what the lines are, without data."""
     key = {"type": "scatter", "x": [None], "y": [None], "mode": "lines", "hoverinfo": "skip"}
     keys: list[dict[str, Any]] = [
         {**key, "name": "mean validation", "line": {"color": NEUTRAL, "width": 2.6}},
         {**key, "name": "mean training", "line": {"color": NEUTRAL, "width": 1.4, "dash": "dot"}},
     ]
-    if several:
-        keys.append({**key, "name": "8 in 10 runs", "line": {"color": f"{NEUTRAL}60", "width": 10}})
+    most = max((len(kind.runs) for kind in kinds), default=0)
+    if most > 1:
+        band = f"8 in 10 runs, all of fewer than {ENOUGH}" if most >= ENOUGH else "lowest to highest run"
+        keys.append({**key, "name": band, "line": {"color": f"{NEUTRAL}60", "width": 10}})
         keys.append({**key, "name": "each run", "line": {"color": NEUTRAL, "width": 0.8}})
     return keys
+
+
+def caption(kinds: Sequence[Kind], words: str, metric: str = "accuracy") -> str:
+    """Say what `curves_of_kinds` draws.
+
+    Args:
+        kinds: as drawn.
+        words: what the runs of one have in common, as `kinds.kinds` says it.
+        metric: as drawn.
+    """
+    most = max((len(kind.runs) for kind in kinds), default=0)
+    said = [f"{sum(len(kind.runs) for kind in kinds):,} runs in {_several(kinds)}. A bold line is the mean validation "
+            f"of the runs {words}, a dotted one their mean training, where at least half of them have the "
+            "epoch."]  # fmt: skip
+    if most > 1:
+        step = thinned(kinds, metric)
+        drawn = "" if step == 1 else f", of which one epoch in {step} is drawn"
+        band = f"holds eight runs in ten, and all of fewer than {ENOUGH}" if most >= ENOUGH else "holds all of them"
+        said.append(f"The band {band}; thin lines are the validation of each run{drawn}.")
+    return " ".join(said)
+
+
+def _several(kinds: Sequence[Kind]) -> str:
+    return "1 kind" if len(kinds) == 1 else f"{len(kinds)} kinds"
 
 
 def thinned(kinds: Sequence[Kind], metric: str = "accuracy") -> int:

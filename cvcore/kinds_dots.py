@@ -1,4 +1,4 @@
-"""The accuracies of many runs: a dot a run in the row of its kind, their mean as a line; the finding in words."""
+"""The accuracies of many runs: a dot a run in the row of its kind, their mean as a bar; the finding in words."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvcore.accuracy_chart import Marks, accuracy_layout, measured, published_mark, title_of, value_of
-from cvcore.charts import as_text, run_styles
+from cvcore.charts import NEUTRAL, as_text, run_styles
 from cvcore.kinds import Kind
 from cvcore.published import PublishedFigure
-from cvcore.reproduction import one_a_seed
+from cvcore.reproduction import one_a_seed, tight
 from cvcore.statistics import seed_summary
 
 _GOLDEN = 0.6180339887  # steps of it, their whole parts left out, spread dots evenly, however many there are
+_BAR = 22  # marker size of a mean: Plotly draws it 0.7 of that to each side
+_CLEAR = 32  # marker size of which Plotly writes a text below bar and dots
 
 
 def dots_of_kinds(
     kinds: Sequence[Kind], rows: Sequence[dict[str, Any]], split: str = "test", marks: Marks | None = None
 ) -> dict[str, Any]:
-    """Draw the accuracy of every run as a dot in the row of its kind, and their mean as a line across it.
+    """Draw the accuracy of every run as a dot in the row of its kind, and the mean of several as a bar behind them.
 
     Where a kind's runs differ in their seed alone, the mean is over the newest run of each seed, and from three seeds
     on has its 95% t interval.
@@ -27,7 +29,7 @@ def dots_of_kinds(
         kinds: the first on top; one without this accuracy is left out.
         rows: of all their runs, as `comparison.figures` makes them.
         split: `test`, or `validation` for the accuracy at the last epoch.
-        marks: run id -> published figures of its recipe; drawn once a kind.
+        marks: run id -> published figures of its recipe; drawn once a kind, those that are of all its runs here.
 
     Returns:
         A Plotly figure as a dict.
@@ -40,23 +42,29 @@ def dots_of_kinds(
     lowest = [value_of(row, split) for row in told.values()]
     for place, kind in enumerate(drawn):
         colour, _ = styles[kind.label]
-        for mark in _marks(kind, split, marks or {}):
-            published.append(published_mark(mark, place, True))
-            lowest.append(mark.low)
         own = [told[run.id] for run in kind.runs if run.id in told]
+        for mark in _marks(own, split, marks or {}):
+            published += _published(mark, place)
+            lowest.append(mark.low)
+        one = len(own) == 1
         dots.append({
             "type": "scatter", "mode": "markers", "name": names[place], "showlegend": False, "cliponaxis": False,
             "x": [value_of(row, split) for row in own],
-            "y": [round(place + 0.4 * (n * _GOLDEN % 1 - 0.5), 3) for n in range(len(own))],
-            "marker": {"color": colour, "size": 6, "opacity": 0.3}, "text": [as_text(row["label"]) for row in own],
-            "hovertemplate": "%{x:.1%}<br>%{text}<extra></extra>",
+            "y": [place] if one else [round(place + 0.3 * (n * _GOLDEN % 1 - 0.5), 3) for n in range(len(own))],
+            "marker": {"color": colour, "size": 10 if one else 6, "opacity": 1 if one else 0.4},
+            "customdata": [as_text(row["label"]) for row in own],
+            "hovertemplate": "%{x:.1%}<br>%{customdata}<extra></extra>",
         })  # fmt: skip
-        means.append(_mean(kind, place, colour, told, split))
+        if one:
+            dots[-1] |= {"mode": "markers+text", "textposition": "top center",
+                         "text": [f"{value_of(own[0], split):.1%}"]}  # fmt: skip
+        else:
+            means.append(_mean(kind, place, colour, told, split))
     intervals = " and 95% t intervals" if any("error_x" in mean for mean in means) else ""
-    title = f"{title_of(split)}<br>dots are runs, with their means{intervals}"
+    title = f"{title_of(split)}<br>" + (f"dots are runs, bars means{intervals}" if means else "dots are runs")
     layout = accuracy_layout(list(told.values()), split, title, lowest, len(drawn))
     layout["yaxis"] |= {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False, "showgrid": False}
-    return {"data": [*published, *dots, *means], "layout": layout}
+    return {"data": [*means, *dots, *published], "layout": layout}
 
 
 def _values(kind: Kind, told: dict[str, dict[str, Any]], split: str) -> list[float]:
@@ -72,21 +80,40 @@ def _mean(kind: Kind, place: int, colour: str, told: dict[str, dict[str, Any]], 
     mean: dict[str, Any] = {
         "type": "scatter", "mode": "markers+text", "x": [summary.mean], "y": [place], "name": "mean",
         "showlegend": False, "cliponaxis": False, "text": [f"{summary.mean:.1%}"], "textposition": "top center",
-        "marker": {"symbol": "line-ns-open", "size": 26, "color": colour, "line": {"color": colour, "width": 4}},
+        "marker": {"symbol": "line-ns-open", "size": _BAR, "color": colour, "line": {"color": colour, "width": 2}},
         "hovertemplate": f"mean {summary.mean:.1%} of {n}, {min(values):.1%} to {max(values):.1%}<extra></extra>",
     }  # fmt: skip
     if kind.alike and summary.low is not None and summary.high is not None:
         half = summary.high - summary.mean
-        mean["error_x"] = {"type": "data", "array": [half], "color": colour, "thickness": 3, "width": 7}
+        mean["error_x"] = {"type": "data", "array": [half], "color": colour, "thickness": 2, "width": 7}
         mean["hovertemplate"] = mean["hovertemplate"].replace(
             "<extra>", f"<br>95% t interval over the seeds: {summary.low:.1%} to {summary.high:.1%}<extra>"
         )
     return mean
 
 
-def _marks(kind: Kind, split: str, marks: Marks) -> list[PublishedFigure]:
-    found = dict.fromkeys(mark for run in kind.runs for mark in marks.get(run.id, ()))
-    return [mark for mark in found if mark.split == split]
+def _marks(rows: Sequence[dict[str, Any]], split: str, marks: Marks) -> list[PublishedFigure]:
+    """The published figures that all of these runs may be held against."""
+    found = [marks.get(row["run"], ()) for row in rows]
+    return [mark for mark in found[0] if mark.split == split and all(mark in others for others in found)]
+
+
+def _published(mark: PublishedFigure, place: int) -> list[dict[str, Any]]:
+    """The mark of a published figure, and its text where neither bar nor dots are."""
+    says = {
+        "type": "scatter", "mode": "markers+text", "x": [(mark.low + mark.high) / 2], "y": [place],
+        "name": "published figure", "showlegend": False, "cliponaxis": False, "hoverinfo": "skip",
+        "text": [f"published {as_text(tight(mark.text))}"], "textposition": "bottom center",
+        "textfont": {"color": NEUTRAL}, "marker": {"size": _CLEAR, "opacity": 0},
+    }  # fmt: skip
+    return [says, published_mark(mark, place, False)]
+
+
+def caption(kinds: Sequence[Kind], words: str) -> str:
+    """Say what `dots_of_kinds` draws, of kinds whose runs have these words in common."""
+    if all(kind.alike for kind in kinds):
+        return f"A row has the runs {words}; its bar is their mean, the newest run of each seed counted."
+    return f"A row has the runs {words}; its bar is their mean. Their other settings may differ."
 
 
 def dots_of_kinds_alt(kinds: Sequence[Kind], rows: Sequence[dict[str, Any]], split: str = "test") -> str:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cvcore.comparison import NAMES_ONLY, number
+from cvcore.comparison import number
 from cvcore.recipe import Recipe
 from cvcore.run_directory import Run
+from cvcore.run_settings import NAMES_ONLY
 
 WORSE = 0.01  # of accuracy: what is worth a warning
 

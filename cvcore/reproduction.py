@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from cvcore.comparison import NAMES_ONLY, number, pictures
+from cvcore.comparison import number, pictures
 from cvcore.errors import InvalidRecipe
 from cvcore.published import PUBLISHED, RECIPES, PublishedFigure, get_recipe
 from cvcore.recipe import Recipe, make_recipe
+from cvcore.run_settings import NAMES_ONLY
 from cvcore.statistics import seed_summary, wilson_interval
 
 if TYPE_CHECKING:

@@ -129,15 +129,12 @@ def verdicts(_picked: list[Run], _saved: SavedRuns, stamp: str) -> None:
         told = reproduction.reasons(runs, RECIPES[recipe_id], _saved.whole) if recipe_id in PUBLISHED else {}
         for run in runs:
             if run.imported:
-                reasons[
-                    "held against no published figure: it is imported, and of its recipe and pictures only what its "
-                    "owner says is known."
-                ].append(labels[run.id])
+                why = "it is imported, and of its recipe and pictures only what its owner says is known"
+                reasons["", why].append(labels[run.id])
             elif recipe_id not in PUBLISHED:
                 own.append(labels[run.id])
             elif told[run.id]:
-                why = f"held against no published figure of {plain(recipe_id)}: {plain(told[run.id])}."
-                reasons[why].append(labels[run.id])
+                reasons[f" of {plain(recipe_id)}", plain(told[run.id])].append(labels[run.id])
             else:
                 sentences[recipe_id] = None
     for recipe_id in sentences:
@@ -151,9 +148,16 @@ def verdicts(_picked: list[Run], _saved: SavedRuns, stamp: str) -> None:
         )
     if own:
         st.caption(f"Nothing is published for recipes of this project: {some(own)}.")
-    for reason, names in reasons.items():
-        for told in names if len(names) <= MANY else [some(names)]:
-            st.caption(f":material/info: {told} is {reason}")
+    for (figure, reason), names in reasons.items():
+        for sentence in held_against_none(names, figure, reason):
+            st.caption(f":material/info: {sentence}")
+
+
+def held_against_none(names: list[str], figure: str, reason: str) -> list[str]:
+    """Say why runs are held against no published figure, such as one " of lecture-scratch": of many in one sentence."""
+    if len(names) <= MANY:
+        return [f"{name} is held against no published figure{figure}: {reason}." for name in names]
+    return [f"{some(names)} are held against no published figure{figure}, each because {reason}."]
 
 
 def figures(picked: list[Run], stamp: str) -> None:

@@ -21,14 +21,7 @@ def curves(_picked: Sequence[Run], metric: str, smoothing: float, files: str) ->
         kinds_chart.curves_of_kinds(found, metric, smoothing), config=CONFIG, key=f"curves_many_{metric}",
         alt=kinds_chart.curves_of_kinds_alt(found, metric),
     )  # fmt: skip
-    step = kinds_chart.thinned(found)
-    drawn = "" if step == 1 else f", of which one epoch in {step} is drawn"
-    several = any(len(kind.runs) > 1 for kind in found)
-    band = f" The band holds eight in ten of them; thin lines are the runs{drawn}." if several else ""
-    st.caption(
-        f"{len(_picked):,} runs in {len(found)} kinds. A line is the mean of the runs {words}, as far as half of them "
-        f"come.{band}"
-    )
+    st.caption(kinds_chart.caption(found, words, metric))
 
 
 def accuracies(picked: Sequence[Run], rows: Sequence[dict[str, Any]], split: str, marks: Marks) -> None:
@@ -38,8 +31,7 @@ def accuracies(picked: Sequence[Run], rows: Sequence[dict[str, Any]], split: str
         kinds_dots.dots_of_kinds(found, rows, split, marks), config=CONFIG, key=f"accuracy_dots_many_{split}",
         alt=kinds_dots.dots_of_kinds_alt(found, rows, split),
     )  # fmt: skip
-    of = "of the newest run of each seed" if any(kind.alike for kind in found) else "of runs whose settings may differ"
-    st.caption(f"A row is of the runs {words}; its mean is {of}.")
+    st.caption(kinds_dots.caption(found, words))
 
 
 def differences(picked: Sequence[Run]) -> None:

@@ -1,15 +1,16 @@
 """Many runs as a few kinds: what may be chosen at once, how runs are sorted, and what their charts show."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from handmade_runs import write_run
+from handmade_runs import DATASET, write_run
 
 from cvcore import comparison, kinds, kinds_chart, kinds_dots, reproduction
 from cvcore.kinds import Kind
-from cvcore.run_directory import list_runs
+from cvcore.run_directory import list_runs, load_run
 
 
 def runs_of(folder, *recipes, seeds=3, **written):
@@ -74,9 +75,72 @@ def test_differing_settings_say_how_many_runs_have_each_value(tmp_path):
     runs_of(tmp_path, "doodle-features", seeds=2)
     runs = runs_of(tmp_path, "doodle-features", seeds=1, changes={"learning_rate": 0.5})
     rows = {row["setting"]: row["values"] for row in kinds.differing(runs)}
-    assert rows == {"seed": "0 (2), 1 (1)", "learning_rate": "0.002 (2), 0.5 (1)"}
+    assert rows == {"seed": "0 (2); 1 (1)", "learning_rate": "0.002 (2); 0.5 (1)"}
     many = runs_of(tmp_path, "doodle-features", seeds=9)
     assert kinds.differing(many)[0]["values"].endswith("and 3 other values")
+
+
+def test_values_that_are_lists_are_told_apart_and_what_imported_runs_do_not_tell_is_no_difference(tmp_path):
+    runs_of(tmp_path, "doodle-scratch", seeds=1)
+    runs = runs_of(tmp_path, "doodle-features", seeds=1)
+    rows = {row["setting"]: row["values"] for row in kinds.differing(runs)}
+    assert rows["filters"] == "16, 32, 64, 64 (1); none (1)"
+    path = write_run(tmp_path, "doodle-features", imported=True)
+    bare = load_run(path, tmp_path)
+    bare = replace(bare, info={**bare.info, "recipe": {"id": "imported-pets", "strategy": "features"}})
+    rows = {row["setting"]: row["values"] for row in kinds.differing([*runs, bare])}
+    assert rows["pooling"] == "flatten (1); average (1); not known (1)" and "optimizer" not in rows
+
+
+def test_what_runs_started_from_is_listed_for_every_run_with_a_start(tmp_path):
+    features, one, two = (load_run(write_run(tmp_path, name), tmp_path) for name in (
+        "doodle-features", "doodle-finetune", "doodle-finetune"))  # fmt: skip
+    start = {**two.recipe["starts_from"], "dropout": 0.25}
+    two = replace(two, info={**two.info, "recipe": {**two.recipe, "starts_from": start}})
+    del start["views"]  # of a run recorded before the field came to be
+    rows = {row["setting"]: row["values"] for row in kinds.differing([features, one, two])}
+    assert rows["starts_from.dropout"] == "no start (1); 0 (1); 0.25 (1)"
+    assert rows["starts_from.learning_rate"] == "0.002 (2); no start (1)" and "starts_from.views" not in rows
+    rows = comparison.differences([features, one, two])
+    assert {"setting": "starts_from.dropout", features.id: "no start", one.id: "0", two.id: "0.25"} in rows
+    assert kinds.differing([one, replace(one, id="another")]) == []
+
+
+def test_a_kind_is_named_only_by_what_all_of_its_runs_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(kinds, "MOST_KINDS", 2)
+    other = {**DATASET, "fingerprint": "e" * 64, "title": "Other pets"}
+    for rate in (0.1, 0.2):
+        write_run(tmp_path, "doodle-features", changes={"learning_rate": rate})
+        write_run(tmp_path, "mobilenet-features", changes={"learning_rate": rate}, dataset=other)
+    runs = runs_of(tmp_path, "lecture-features", seeds=1, dataset=other)
+    found, words = kinds.kinds(runs)
+    assert words == "of one strategy on the same pictures"
+    assert [(kind.label, len(kind.runs)) for kind in found] == [
+        ("Features · doodle-features", 2), ("Features · 2 recipes", 3)]  # fmt: skip
+
+
+def test_kinds_of_several_titles_or_views_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(kinds, "MOST_KINDS", 1)
+    for title in ("A notebook", "Another"):
+        write_run(tmp_path, "doodle-scratch", imported=True, changes={"title": title})
+    assert [kind.label for kind in kinds.kinds(list_runs(tmp_path))[0]] == ["From scratch · 2 titles · imported"]
+    write_run(tmp_path, "doodle-scratch")
+    assert [kind.label for kind in kinds.kinds(list_runs(tmp_path))[0]] == ["From scratch · partly imported"]
+    fresh, stored = (load_run(write_run(tmp_path, "mobilenet-features-augmented", changes={"views": views}), tmp_path)
+                     for views in (0, 4))  # fmt: skip
+    assert [kind.label for kind in kinds.kinds([fresh, stored])[0]] == ["Features · 0 and 4 views"]
+    assert [kind.label for kind in kinds.kinds([stored])[0]] == ["Features"]
+
+
+def test_a_setting_in_which_a_kind_s_own_runs_differ_does_not_name_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(kinds, "MOST_KINDS", 2)
+    for fingerprint, epochs in (("d", 5), ("e", 6)):
+        dataset = {**DATASET, "fingerprint": fingerprint * 64}
+        for rate in (0.1, 0.2):
+            rates = {"learning_rate": rate if epochs == 5 else 0.3}
+            write_run(tmp_path, epochs=epochs, seed=round(rate * 10), dataset=dataset, changes=rates)
+    found, _ = kinds.kinds(list_runs(tmp_path))
+    assert sorted(kind.label for kind in found) == ["Features · epochs 5", "Features · epochs 6"]
 
 
 @pytest.fixture
@@ -97,17 +161,36 @@ def test_a_kind_is_drawn_as_its_mean_with_a_band_and_each_run_thinly(three):
     (mean,) = [one for one in traces(figure) if "hovertemplate" in one]
     assert mean["y"] == [pytest.approx(0.6), pytest.approx(0.8)] and mean["x"] == [1, 2]
     assert [row[1:] for row in mean["customdata"]] == [
-        [" (8 in 10: 52.0% to 68.0%)", ", 50.0% training"],
-        [" (8 in 10: 72.0% to 88.0%)", ", 80.0% training"],
+        [" (all 3: 50.0% to 70.0%)", ", 50.0% training"],
+        [" (all 2: 70.0% to 90.0%)", ", 80.0% training"],
     ]
     low, high = traces(figure, line={"width": 0})
-    assert (low["y"], high["y"]) == (pytest.approx([0.52, 0.72]), pytest.approx([0.68, 0.88]))
+    assert (low["y"], high["y"]) == (pytest.approx([0.5, 0.7]), pytest.approx([0.7, 0.9]))
     assert high["fill"] == "tonexty"
     (thin,) = [one for one in traces(figure) if one["line"].get("width") == 0.8]
     assert np.array_equal(np.isnan(thin["y"]), [0, 0, 1, 0, 0, 1, 0, 1, 1]) and thin["hoverinfo"] == "skip"
-    assert [one["name"] for one in figure["data"] if "legendgroup" not in one] == [
-        "mean validation", "mean training", "8 in 10 runs", "each run"]  # fmt: skip
+    assert [one["name"] for one in figure["data"][:4]] == [
+        "mean validation", "mean training", "lowest to highest run", "each run"]  # fmt: skip
     go.Figure(figure)
+    said = kinds_chart.caption(three, "of one recipe")
+    assert (
+        said.startswith("3 runs in 1 kind. A bold line is the mean validation of the runs of one recipe, a dotted")
+        and "The band holds all of them; thin lines are the validation of" in said
+    )
+
+
+def test_the_band_of_ten_runs_holds_eight_of_them_and_of_nine_all(tmp_path):
+    runs = runs_of(tmp_path, "doodle-features", seeds=10)
+    for n, run in enumerate(runs):
+        write_history(run, [(0.5, n / 10), *([(0.5, n / 10)] if n else [])])
+    found = [Kind("Features", tuple(runs), True)]
+    figure = kinds_chart.curves_of_kinds(found)
+    low, high = (one["y"] for one in traces(figure, line={"width": 0}))
+    assert [sum(low[0] <= n / 10 <= high[0] for n in range(10)), low[1], high[1]] == [8, 0.1, 0.9]
+    (mean,) = [one for one in traces(figure) if "hovertemplate" in one]
+    assert [row[1] for row in mean["customdata"]] == [" (8 in 10: 9.0% to 81.0%)", " (all 9: 10.0% to 90.0%)"]
+    assert "8 in 10 runs, all of fewer than 10" in [one["name"] for one in figure["data"]]
+    assert "The band holds eight runs in ten, and all of fewer than 10;" in kinds_chart.caption(found, "of one recipe")
 
 
 def test_where_fewer_than_half_of_the_runs_come_there_is_no_mean(three):
@@ -157,7 +240,7 @@ def test_accuracies_are_a_dot_a_run_and_a_mean_with_a_t_interval_over_seeds(tmp_
     found = [Kind("Features <b>", tuple(runs), True)]
     rows = rows_with(runs, (0.8, 0.9, 1.0))
     figure = kinds_dots.dots_of_kinds(found, rows)
-    dots, mean = figure["data"]
+    mean, dots = figure["data"]
     assert dots["x"] == [0.8, 0.9, 1.0] and all(abs(y) <= 0.25 for y in dots["y"]) and len(set(dots["y"])) == 3
     assert mean["x"] == [pytest.approx(0.9)]
     assert mean["error_x"]["array"] == [pytest.approx(4.302653 * 0.1 / np.sqrt(3), abs=1e-6)]  # t(0.975, 2)
@@ -172,7 +255,7 @@ def test_accuracies_are_a_dot_a_run_and_a_mean_with_a_t_interval_over_seeds(tmp_
 def test_runs_that_differ_in_more_than_their_seed_have_a_mean_without_an_interval(tmp_path):
     runs = runs_of(tmp_path, "doodle-features")
     figure = kinds_dots.dots_of_kinds([Kind("Features", tuple(runs), False)], rows_with(runs, (0.8, 0.9, 1.0)))
-    assert "error_x" not in figure["data"][1] and "interval" not in figure["layout"]["title"]["text"]
+    assert "error_x" not in figure["data"][0] and "interval" not in figure["layout"]["title"]["text"]
 
 
 def test_a_seed_that_was_run_twice_counts_once_in_the_mean(tmp_path):
@@ -180,7 +263,25 @@ def test_a_seed_that_was_run_twice_counts_once_in_the_mean(tmp_path):
     runs = runs_of(tmp_path, "doodle-features")
     values = [0.1 if run is min(runs, key=lambda run: run.id) else 0.9 for run in runs]
     figure = kinds_dots.dots_of_kinds([Kind("Features", tuple(runs), True)], rows_with(runs, values))
-    assert len(figure["data"][0]["x"]) == 4 and figure["data"][1]["x"] == [pytest.approx(0.9)]
+    assert len(figure["data"][1]["x"]) == 4 and figure["data"][0]["x"] == [pytest.approx(0.9)]
+
+
+def test_a_kind_of_one_run_is_its_dot_alone(tmp_path):
+    runs = runs_of(tmp_path, "doodle-features", seeds=1)
+    figure = kinds_dots.dots_of_kinds([Kind("Features", tuple(runs), True)], rows_with(runs, (0.8,)))
+    (dot,) = figure["data"]
+    assert (dot["x"], dot["y"], dot["text"], dot["customdata"]) == ([0.8], [0], ["80.0%"], ["Features"])
+    assert "mean" not in figure["layout"]["title"]["text"]
+    go.Figure(figure)
+
+
+def test_the_caption_of_the_dots_says_what_the_mean_is_of(tmp_path):
+    runs = tuple(runs_of(tmp_path, "doodle-features", seeds=1))
+    assert kinds_dots.caption([Kind("Features", runs, True)], "with the same settings") == (
+        "A row has the runs with the same settings; its bar is their mean, the newest run of each seed counted."
+    )
+    assert kinds_dots.caption([Kind("Features", runs, False)], "of one recipe") == (
+        "A row has the runs of one recipe; its bar is their mean. Their other settings may differ.")  # fmt: skip
 
 
 def test_a_kind_has_its_published_figures_once_and_one_without_accuracies_is_left_out(tmp_path):
@@ -194,9 +295,24 @@ def test_a_kind_has_its_published_figures_once_and_one_without_accuracies_is_lef
     marks = reproduction.published_marks(runs, runs)
     figure = kinds_dots.dots_of_kinds(found, comparison.figures(runs), "validation", marks)
     published = [one for one in figure["data"] if one["name"] == "published"]
-    assert [one["text"] for one in published] == [["published 74.0%"]]
+    (says,) = [one for one in figure["data"] if one["name"] == "published figure"]
+    assert (len(published), says["text"]) == (1, ["published 74.0%"]) and figure["data"][-1] is published[0]
+    assert says["marker"]["size"] / 2 / 0.8 > 0.7 * figure["data"][0]["marker"]["size"]  # as Plotly places a text
     assert figure["layout"]["yaxis"]["ticktext"] == ["From scratch"]
     assert kinds_dots.dots_of_kinds_alt(found, comparison.figures(runs), "test") == "No run has a test accuracy."
+
+
+def test_a_kind_that_holds_other_runs_too_has_no_published_figures(tmp_path):
+    from photograph_runs import write_photograph_run
+
+    for changes in ({}, {}, {"learning_rate": 0.5}):
+        write_photograph_run(tmp_path, changes=changes)
+    runs = list_runs(tmp_path)
+    marks = reproduction.published_marks(runs, runs)
+    assert len(marks) == 2
+    kind = Kind("From scratch", tuple(runs), False)
+    figure = kinds_dots.dots_of_kinds([kind], comparison.figures(runs), "validation", marks)
+    assert not [one for one in figure["data"] if "published" in one["name"]]
 
 
 def test_ticks_of_a_narrow_range_of_accuracies_differ(tmp_path):

@@ -80,13 +80,23 @@ def test_compare_warns_of_stored_views_beside_fresh_ones_and_labels_tell_them_ap
     write(tmp_path, 4, [0.91])
     runs = list_runs(tmp_path)
     said = "\n".join(comparison.cautions(runs))
-    assert "the same again every 4 epochs, in half precision, and others not: Features · 4 views. That is an" in said
+    assert (
+        "Features · 4 views: trained on 4 stored views of each training picture, the same again every 4 epochs" in said
+    )
+    assert "Pictures changed anew in every epoch, or another number of views, are another training." in said
     assert set(comparison.run_labels(runs).values()) == {"Features · 0 views", "Features · 4 views"}
     assert {"views"} == {row["setting"] for row in comparison.differences(runs)}
     write_run(tmp_path, "doodle-augmented")  # which has no frozen layers
     convnet, stored = list_runs(tmp_path)[-1], next(run for run in runs if run.recipe["views"])
     assert "stored views" not in "\n".join(comparison.cautions([convnet, stored]))
     assert all("stored views" not in caution for run in runs for caution in comparison.cautions([run]))
+
+
+def test_the_warning_of_stored_views_counts_passes_where_an_epoch_is_none(tmp_path):
+    write(tmp_path, 0, [0.90])
+    write_run(tmp_path, NAME, changes={"views": 4, "steps_per_epoch": 2})
+    said = "\n".join(comparison.cautions(list_runs(tmp_path)))
+    assert "the same again every 4 passes, in half precision" in said
 
 
 @pytest.mark.usefixtures("drawings")

@@ -170,6 +170,14 @@ def test_text_in_the_csv_file_is_no_formula():
     assert lines == ["label,number", "'=1+1,-1.5", "'+a,2.0", "'-b,", "'@c,4.0", "plain,5.0"]
 
 
+def test_why_runs_are_held_against_nothing_is_one_sentence_each_or_one_of_many():
+    held = compare_panels.held_against_none
+    assert held(["A", "B"], " of x", "its recipe was changed") == [
+        f"{name} is held against no published figure of x: its recipe was changed." for name in "AB"]  # fmt: skip
+    assert held([str(n) for n in range(100)], "", "it is imported") == [
+        "0, 1, 2 and 97 more are held against no published figure, each because it is imported."]  # fmt: skip
+
+
 def test_ten_classes_are_compared(runs):
     names = [str(digit) for digit in range(10)]
     counts = {split: dict.fromkeys(names, 60) for split in ("train", "validation", "test")}
@@ -198,8 +206,10 @@ def test_more_runs_than_can_be_told_apart_are_drawn_as_kinds_and_chosen_at_once(
     page = draw("compare", runs="all")
     assert sound(page) and page.multiselect[0].value == ["all"] and len(page.dataframe[0].value) == 18
     said = words(page)
-    assert "18 runs in 2 kinds. A line is the mean of the runs with the same settings and pictures" in said
-    assert "thin lines are the runs." in said and "Run ids:" not in said
+    assert (
+        "18 runs in 2 kinds. A bold line is the mean validation of the runs with the same settings and pictures" in said
+    )
+    assert "thin lines are the validation of each run." in said and "Run ids:" not in said
     curves, dots = (chart.proto.alt for chart in page.get("plotly_chart"))
     assert "Features, 9 runs: at their last epochs" in curves and "Features 89.6% (9 runs" in dots
     assert page.table[0].value.loc["seed", "values"].startswith(r"0 \(2\)")
