@@ -86,16 +86,16 @@ def _teacher_sign_in() -> None:
             desk.sign_in(seat(), typed, _password() or "")
             st.rerun()
     st.caption(
-        "Who signs in may stop, resume, rename, delete and restore every run but the recorded ones, and clear what is "
-        "stored."
+        "Who signs in may stop, resume, rename, delete and restore every run but the recorded ones, clear what is "
+        "stored and remove uploads."
     )
 
 
 def _teacher_signed_in() -> None:
     st.caption(
-        "You may stop, resume, rename, delete and restore every run but the recorded ones, and clear what is stored, "
-        f"in every tab of this browser, for {A_LESSON / 3600:g} hours. Sign out before you leave this computer to "
-        "somebody else."
+        "You may stop, resume, rename, delete and restore every run but the recorded ones, clear what is stored and "
+        f"remove uploads, in every tab of this browser, for {A_LESSON / 3600:g} hours. Sign out before you leave this "
+        "computer to somebody else."
     )
     if st.button("Sign out", icon=":material/logout:", key="teacher_sign_out"):
         desk.sign_out(seat())

@@ -1,4 +1,5 @@
-"""Who may stop, resume, rename, delete or restore a run: its owner and the teacher; who may clear what is stored."""
+"""Who may stop, resume, rename, delete or restore a run: its owner and the teacher; who may clear what
+is stored or remove an upload."""
 
 from __future__ import annotations
 
@@ -61,15 +62,23 @@ def require(run: Run, person: Person, what: str) -> None:
 
 
 def may_clear(person: Person) -> bool:
-    """Say whether a person may clear what the cache stores for everybody: the teacher may, and all where none is."""
+    """Say whether a person may clear what the cache stores for everybody: the teacher may, and all where none is.
+
+    The same of removing an upload, whoever sent it: an upload is for everybody and has no owner, and what is stored of
+    its pictures goes with it.
+    """
     return person.teacher or person.personal
 
 
-def require_clearing(person: Person) -> None:
+def require_clearing(person: Person, what: str = "clear what is stored") -> None:
     """Check at the moment of the act that a person may clear what is stored.
+
+    Args:
+        person: who asks.
+        what: they would do: clear what is stored, remove an upload.
 
     Raises:
         NotAllowed: one sentence.
     """
     if not may_clear(person):
-        raise NotAllowed("only the teacher may clear what is stored: runs of the whole class use it")
+        raise NotAllowed(f"only the teacher may {what}: runs of the whole class use it")

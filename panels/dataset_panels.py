@@ -7,7 +7,9 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
+import people
 import shell
+from cvcore import permissions
 from cvcore.datasets import (
     DOWNLOADS,
     Dataset,
@@ -75,17 +77,34 @@ def add_pictures() -> None:
 
 
 def remove_pictures(row: dict[str, Any]) -> None:
-    """Offer to remove an uploaded dataset, once more asked before it is done."""
+    """Offer to remove an uploaded dataset to who may clear what is stored, once more asked before it is done."""
+    if not permissions.may_clear(people.person()):
+        st.caption(":material/lock: Only the teacher may remove an upload, signed in on the page Storage.")
+        return
     with st.popover("Remove", icon=":material/delete:"):
         st.markdown(
             f"Removes the upload **{plain(row['title'])}** from this server, for everybody. Its runs stay, and cannot "
             "be continued without the pictures."
         )
         if st.button("Remove this upload", type="primary", key="dataset_remove"):
-            remove_upload(row["source"])
-            shell.dataset.clear()
+            remove(row)
             del st.session_state["dataset_name"]
             st.rerun()
+
+
+def remove(row: dict[str, Any]) -> None:
+    """Remove an uploaded dataset and all that is stored of it, if this browser's person may.
+
+    That needs the same as clearing the store: the teacher may, and anyone where no teacher's password is set. Who sent
+    an upload may not for that alone, since others' runs need its pictures.
+
+    Raises:
+        NotAllowed: this person may not.
+        DatasetError: it is no upload, or cannot be removed.
+    """
+    permissions.require_clearing(people.person(), "remove an upload")
+    remove_upload(row["source"])
+    shell.dataset.clear()
 
 
 def not_here(row: dict[str, Any]) -> None:

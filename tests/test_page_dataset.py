@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from handmade_pictures import SPLIT_COUNTS, digits_npz, encoded, gradient, write_classes
 from streamlit.testing.v1 import AppTest
+from two_students import ANNA, TEACHER, Classroom
 
 import cvcore.datasets.downloads as downloads
 import shell
-from cvcore.datasets import doodles, open_dataset
-from cvcore.errors import DatasetError
+from cvcore.datasets import doodles, known_datasets, open_dataset
+from cvcore.errors import DatasetError, NotAllowed
 from panels import dataset_panels
 
 PAGE = str(Path(__file__).resolve().parent.parent / "pages" / "dataset.py")
@@ -272,6 +273,24 @@ def test_an_upload_can_be_removed_and_nothing_else():
     for name in names[:1] + names[4:]:
         app.selectbox(key="dataset_name").set_value(name).run()
         assert "dataset_remove" not in [button.key for button in app.button]
+
+
+def test_only_the_teacher_removes_an_upload(monkeypatch):
+    room = Classroom(monkeypatch)
+    room.sits(ANNA)
+    app = sound(upload(page(), "My pets.zip", ("cat", "dog")))
+    assert "dataset_remove" not in [button.key for button in app.button] and "Only the teacher may" in captions(app)
+    row = next(row for row in known_datasets() if row["upload"])
+    with pytest.raises(NotAllowed, match=r"^only the teacher may remove an upload: runs of the whole class use it$"):
+        dataset_panels.remove(row)
+    room.sits(TEACHER)
+    app = sound(page(name="my-pets"))
+    room.sits(ANNA)  # the page of before in another hand
+    app.button(key="dataset_remove").click().run()
+    assert any(row["upload"] for row in known_datasets())
+    room.sits(TEACHER)
+    sound(page(name="my-pets")).button(key="dataset_remove").click().run()
+    assert not any(row["upload"] for row in known_datasets())
 
 
 def test_a_bad_upload_is_one_sentence_and_the_rest_still_works():

@@ -48,7 +48,7 @@ def add_upload(file_name: str, data: BinaryIO, progress: Progress | None = None)
         if kept > MAX_UPLOADS_BYTES:
             raise DatasetError(
                 f"The uploads kept here take {kept / 1e9:.1f} GB already (limit {MAX_UPLOADS_BYTES / 1e9:g}); "
-                "remove some on the Dataset page."
+                "remove some on the Dataset page, or ask the teacher to."
             )
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".upload-") as stream:
             digest = hashlib.sha256()
@@ -80,7 +80,7 @@ def remove_upload(source: str) -> None:
     """Remove a kept upload: its zip, what was unpacked, decoded and computed of it, its entry in the list of datasets.
 
     Unpacked pictures stay when another zip that is still here has the same content, and decoded ones and activations
-    when another dataset has the same fingerprint. Runs keep what they recorded.
+    when another dataset has the same fingerprint. Runs keep what they recorded. Who may is asked by who calls this.
 
     Args:
         source: of an upload in `known_datasets()`.
