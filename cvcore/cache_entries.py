@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,7 @@ class Entry:
         used: when it was last used, in seconds since 1970.
         in_use: a process has it mapped, or fills it.
         whole: False for one that is being filled, or whose filling was interrupted and would go on.
-        fingerprint: of the dataset, "" where that is not known.
-        base: of activations, else "".
-        image_size: in pixels, or None.
+        said: what its file says of it; others wrote it.
     """
 
     kind: str
@@ -41,26 +41,31 @@ class Entry:
     used: float
     in_use: bool
     whole: bool = True
-    fingerprint: str = ""
-    base: str = ""
-    image_size: int | None = None
+    said: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Its file's place in the store, which no two have alike."""
         return self.path.relative_to(self.path.parents[1]).as_posix()
 
-    def serves(self, dataset: dict[str, Any], recipe: dict[str, Any]) -> bool:
-        """Say whether a run on these pictures with such a recipe can use it: same pictures, size and base."""
-        if not self.fingerprint or dataset.get("fingerprint") != self.fingerprint:
-            return False
-        return recipe.get("image_size") == self.image_size and self.base in ("", recipe.get("base"))
+    @property
+    def key(self) -> str:
+        """Hexadecimal digits that tell it from others: activations are named by them."""
+        return self.path.stem if self.kind == "activations" else hashlib.sha256(self.name.encode()).hexdigest()[:32]
 
 
 def entries() -> list[Entry]:
     """List what is stored, the last used first."""
     found = [_entry(file) for file in files() if file.path.suffix != ".tmp"]
     return sorted(found, key=lambda entry: (-entry.used, entry.path.name))
+
+
+def short_keys(found: Iterable[Entry]) -> dict[str, str]:
+    """Return the first digits of each entry's key by its name, as many as tell the keys apart, at least 6."""
+    keys = {entry.name: entry.key for entry in found}
+    whole = set(keys.values())
+    digits = next(number for number in range(6, 33) if len({key[:number] for key in whole}) == len(whole))
+    return {name: key[:digits] for name, key in keys.items()}
 
 
 def clear(chosen: Iterable[Entry]) -> int:
@@ -108,20 +113,31 @@ def _entry(file: File) -> Entry:
     with contextlib.suppress(OSError):
         created = file.path.stat().st_mtime
     return Entry(kind, file.path, _word(said.get("title")) or "unknown pictures", words or "no description",
-                 file.bytes, created, file.used, file.in_use, whole, _word(said.get("fingerprint")),
-                 _word(said.get("base")) if kind == "activations" else "", _count(said.get("image_size")))  # fmt: skip
+                 file.bytes, created, file.used, file.in_use, whole, said)  # fmt: skip
 
 
 def _activation_words(said: dict[str, Any]) -> str:
     shape, view, layer = said.get("shape"), said.get("view"), _word(said.get("layer"))
     parts = [
-        _word(said.get("base")) + (f" up to {layer}" if layer else ""),
+        _word(said.get("base")) + _alpha(said.get("alpha")) + (f" up to {layer}" if layer else ""),
         _pictures(said.get("split"), shape[0] if isinstance(shape, list) and shape else None),
-        f"augmented view {view + 1}" if type(view) is int else "",
+        f"augmented view {view + 1}{_policy(said.get('augmentation'))}" if type(view) is int else "",
         _pixels(said),
         _word(said.get("dtype")),
     ]
     return ", ".join(filter(None, parts))
+
+
+def _alpha(value: object) -> str:
+    return f" alpha {value:g}" if isinstance(value, float) and 0 < value < 1e3 and value != 1 else ""
+
+
+def _policy(value: object) -> str:
+    """Name a policy of augmentation by a few digits: in words it would be a line by itself."""
+    if not isinstance(value, dict):
+        return ""
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return f" of policy {digest[:6]}"
 
 
 def _picture_words(path: Path, said: dict[str, Any]) -> str:

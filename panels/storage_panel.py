@@ -6,7 +6,7 @@ import streamlit as st
 
 import people
 import shell
-from cvcore import cache_entries, permissions
+from cvcore import cache_entries, permissions, stock
 from cvcore.cache_entries import Entry
 from cvcore.cache_room import limit, size_words
 from cvcore.errors import CvcoreError
@@ -34,6 +34,7 @@ def room(found: list[Entry]) -> None:
 
 def table(found: list[Entry], runs: list[Run]) -> None:
     """List what is stored, the last used first."""
+    keys, needs = cache_entries.short_keys(found), [stock.needs_of(run) for run in runs]
     rows = [
         {
             "Pictures": entry.title,
@@ -42,16 +43,19 @@ def table(found: list[Entry], runs: list[Run]) -> None:
             "Kind": KINDS[entry.kind],
             "Last used": datetime.fromtimestamp(entry.used, UTC),
             "Now": _state(entry),
-            "Runs": sum(entry.serves(run.dataset, run.recipe) for run in runs),
+            "Runs": sum(need in of_run for of_run in needs),
+            "Key": keys[entry.name],
         }
         for entry in found
+        for need in [stock.need_met_by(entry.said, entry.kind == "pictures")]
     ]
     st.dataframe(
         rows, hide_index=True, alt="What is stored, with its size and its last use",
         column_config={
             "Size (MB)": st.column_config.NumberColumn(format="%.1f"),
             "Last used": st.column_config.DatetimeColumn(format="distance"),
-            "Runs": st.column_config.NumberColumn(help="Saved runs with these pictures, this size and this base."),
+            "Runs": st.column_config.NumberColumn(help="Saved runs whose recipe needs it."),
+            "Key": st.column_config.TextColumn(help="Its first digits, by which it can be chosen below."),
         },
     )  # fmt: skip
 
@@ -61,7 +65,11 @@ def clearing(found: list[Entry]) -> None:
     if not permissions.may_clear(people.person()):
         st.caption(":material/lock: Only the teacher may clear what is stored: runs of the whole class use it.")
         return
-    labels = {entry.name: f"{entry.title}: {entry.words}, {size_words(entry.bytes)}" for entry in found}
+    keys = cache_entries.short_keys(found)
+    labels = {  # a browser sends back a label: each has its key, so that it means one entry and no other
+        entry.name: f"{entry.title}: {entry.words}, {size_words(entry.bytes)}, key {keys[entry.name]}"
+        for entry in found
+    }
     st.multiselect("Clear some", list(labels), format_func=labels.__getitem__, key="storage_chosen",
                    placeholder="Choose what goes")  # fmt: skip
     with st.container(horizontal=True):

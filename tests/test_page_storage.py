@@ -10,9 +10,10 @@ from handmade_runs import write_run
 from pages_drawn import sound, words
 from two_students import ANNA, TEACHER, Classroom
 
-from cvcore import activations, cli
+from cvcore import activations, cli, stock
 from cvcore.activations import entries
 from cvcore.errors import NotAllowed
+from cvcore.published import RECIPES
 from cvcore.run_directory import load_run
 from panels import storage_panel
 
@@ -51,19 +52,41 @@ def buttons(page):
 
 
 def test_what_is_stored_is_listed_with_its_use_and_the_limit(classroom, runs):
-    run = load_run(write_run(runs, "doodle-features"), runs)
-    put("Pets", fingerprint=run.dataset["fingerprint"], base=run.recipe["base"], image_size=run.recipe["image_size"])
-    put("*Others*", fingerprint="e" * 64, view=1)
+    put("Pets")
+    put("*Others*", view=1)
     page = classroom.draw(ANNA, "storage")
     assert sound(page)
     rows = page.dataframe[0].value.set_index("Pictures")
-    assert rows["Runs"].to_dict() == {"Pets": 1, "*Others*": 0}
+    assert rows["Runs"].to_dict() == {"Pets": 0, "*Others*": 0} and set(map(len, rows["Key"])) == {6}
     assert rows["Contents"]["*Others*"] == (
         "VGG16 up to block4_pool, 100 train pictures, augmented view 2, 96 pixels, float32"
     )
     assert rows["Size (MB)"]["Pets"] == pytest.approx(1.0, abs=0.001)
     assert [metric.value for metric in page.metric] == ["2.0 MB", "0.0 MB"]
     assert page.get("progress")[0].proto.text == "2.0 MB of at most 100 MB"
+
+
+def test_runs_are_counted_that_need_an_entry(classroom, runs):
+    """Of four runs on the same pictures two have views, and one of them four."""
+    policy = RECIPES["doodle-finetune"].augmentation.model_dump(mode="json")
+    base = {"recipe_id": "doodle-finetune", "work": {}}
+    saved = [load_run(write_run(runs, changes={"views": views}, seed=views, **base), runs) for views in (0, 2, 4)]
+    write_run(runs, "doodle-scratch")
+    recipe = saved[0].recipe
+    said = {name: recipe[name] for name in stock.DECIDING} | {"fingerprint": saved[0].dataset["fingerprint"]}
+    needed = [need for need in map(json.loads, stock.needs_of(saved[2])) if need.get("view") == 3]
+    shape = tuple(needed[0]["shape"])
+    for title, more in {
+        "all": {"view": None, "split": "validation"}, "two": {"view": 1}, "one": {"view": 3},
+        "none": {"view": 3, "augmentation": {**policy, "rotation": 1.0}},
+        "other backend": {"view": 1, "backend": "jax"},
+    }.items():  # fmt: skip
+        what = {"title": title, "split": "train", "train_pictures": None, "backend": "tensorflow", **said}
+        what["augmentation"] = policy if more["view"] is not None else None
+        activations.fill({**what, **more}, 2, shape, "float16", lambda start, stop: np.zeros((stop - start, *shape)))
+    page = classroom.draw(ANNA, "storage")
+    rows = page.dataframe[0].value.set_index("Pictures")
+    assert rows["Runs"].to_dict() == {"all": 3, "two": 2, "one": 1, "none": 0, "other backend": 0}
 
 
 @pytest.mark.parametrize(("token", "may"), [(TEACHER, True), (ANNA, False), (None, False)])
@@ -99,6 +122,21 @@ def test_the_teacher_clears_what_was_chosen_and_then_everything(classroom):
     assert page.multiselect(key="storage_chosen").value == []
     page.button(key="storage_clear_all").click().run()
     assert sound(page) and titles() == set() and "Nothing is stored yet" in words(page)
+
+
+def test_entries_of_the_same_words_are_chosen_one_by_one(alone):
+    """What the words leave out, such as the weights, is in the key, and each label has its key."""
+    for weights in "abc":
+        put("Pets", weights=weights)
+    put("Pets", view=0, augmentation={"rotation": 1.0}, alpha=0.35)
+    put("Pets", view=0, augmentation={"rotation": 2.0}, alpha=0.35)
+    assert len({entry.words for entry in entries()}) == 3
+    for left in (4, 3, 2):
+        page = alone.draw(ANNA, "storage")
+        *kept, gone = sorted(entry.name for entry in entries())
+        page.multiselect(key="storage_chosen").set_value([gone]).run()
+        page.button(key="storage_clear_chosen").click().run()
+        assert sound(page) and sorted(entry.name for entry in entries()) == kept and len(kept) == left
 
 
 def test_without_a_teacher_anyone_may(alone):

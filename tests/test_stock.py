@@ -8,7 +8,7 @@ from cvcore import activations, devices
 from cvcore.datasets import open_dataset, pixels
 from cvcore.datasets.pixel_cache import pixels_path
 from cvcore.estimate import estimate
-from cvcore.stock import stock_of
+from cvcore.stock import need_met_by, needs_of, stock_of
 from cvcore.workload import workload
 
 HEAD = [("head", "train", None), ("head", "validation", None), ("head", "test", None)]
@@ -81,3 +81,5 @@ def test_after_a_run_everything_it_stored_is_found(lessons, recipe):
     assert run.status == "done" and found.seconds == found.again_seconds
     work = workload(recipe, dataset.counts)
     assert run.info["work"]["extracted_pictures"] <= work.extract
+    met = {need_met_by(entry.said, entry.kind == "pictures") for entry in activations.entries()}
+    assert needs_of(run) and needs_of(run) <= met
