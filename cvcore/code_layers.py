@@ -104,7 +104,7 @@ def _geometry(policy: AugmentationPolicy, between: Callable[..., str]) -> list[s
         )
         if reach
     ]
-    lines += [f"{name} = -{side} * ({between(column, reach)})" for name, side, column, reach in shifts]
+    lines += [f"{name} = -({between(column, reach)}) * {side}" for name, side, column, reach in shifts]
     moved = [name for name, *_ in shifts]
     if policy.rotation:
         lines.append(f"angle = np.pi / 180 * ({between(2, policy.rotation)})")

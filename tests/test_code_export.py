@@ -15,6 +15,7 @@ from outside import Outside, check_equal, write_pictures
 from PIL import Image, ImageOps
 
 import cvcore
+from cvcore import devices
 from cvcore.augmentation import PRESETS, AugmentationPolicy
 from cvcore.code_export import standalone_script
 from cvcore.code_layers import augmentation_layer
@@ -158,6 +159,7 @@ def info_of(recipe, class_names=("cat", "dog"), title="Pets", **counts):
     ids=lambda policy: " ".join(name for name, value in policy.items() if value),
 )
 def test_exported_augmentation_is_the_apps_bit_for_bit(policy):
+    """Also in a graph, where TensorFlow multiplies constants that follow one another and so rounds otherwise."""
     import keras
 
     from cvcore.augmentation_layer import Augmentation
@@ -166,12 +168,18 @@ def test_exported_augmentation_is_the_apps_bit_for_bit(policy):
     names = {"np": np, "keras": keras, "ops": keras.ops, "layers": keras.layers, "SEED": 1}
     exec(augmentation_layer(policy, "Exported"), names)
     images = np.random.default_rng(0).integers(0, 256, (6, 21, 30, 3)).astype("float32")
-    results = []
+    results, in_graph = [], []
     for layer in (names["Exported"](), Augmentation(policy)):
         layer.seed_generator.state.assign([77, 0])
         results.append(keras.ops.convert_to_numpy(layer(images, training=True)))
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(images)), images)
+        if keras.config.backend() == "tensorflow":
+            graph = devices.tensorflow_graph(lambda images, layer=layer: layer(images, training=True))
+            graph(keras.ops.convert_to_tensor(images[:4]))  # from the second size on it is of any, as in training
+            layer.seed_generator.state.assign([77, 0])
+            in_graph.append(keras.ops.convert_to_numpy(graph(keras.ops.convert_to_tensor(images))))
     np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(*in_graph or results)
     assert np.abs(results[0] - images).max() > 1
 
 
