@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -41,8 +41,8 @@ def stock_of(recipe: Recipe, dataset: Dataset, *, continues: bool = False) -> St
         ).is_file()
     )
     wanted = workload(recipe, dataset.counts, continues=continues, stock=Stock(limit=limit)).extractions
-    there = list(_stored()) if wanted and recipe.weights == "pretrained" else []
-    extracted = tuple(extraction.key for extraction in wanted if any(_is(said, extraction, dataset) for said in there))
+    there = _stored(dataset) if wanted and recipe.weights == "pretrained" else []
+    extracted = tuple(extraction.key for extraction in wanted if there and _is_among(there, extraction, dataset))
     looked_at = dataset.pictures[:: max(1, len(dataset.pictures) // MOST_LOOKED_AT)]
     megapixels = sum(picture.width * picture.height for picture in looked_at) / 1e6 / max(1, len(looked_at))
     return Stock(decoded, extracted, limit, megapixels)
@@ -99,23 +99,24 @@ def _in_order(words: dict[str, Any]) -> str:
     return json.dumps(words, sort_keys=True)
 
 
-def _stored() -> Iterator[dict[str, Any]]:
-    """List what whole stored activations say of themselves."""
-    for path in cache_room.activations_folder().glob("*.npy"):
-        yield cache_room.about(path)
+def _stored(dataset: Dataset) -> list[dict[str, Any]]:
+    """List what whole stored activations of a dataset say of themselves."""
+    said = map(cache_room.about, cache_room.activations_folder().glob("*.npy"))
+    return [one for one in said if one.get("fingerprint") == dataset.fingerprint]
 
 
-def _is(said: dict[str, Any], extraction: Extraction, dataset: Dataset) -> bool:
-    """Say whether stored activations are those that a run would look for."""
+def _is_among(there: list[dict[str, Any]], extraction: Extraction, dataset: Dataset) -> bool:
+    """Say whether stored activations of the dataset are there that a run would look for."""
     everything = len(dataset.split(extraction.split))
     fewer = None if extraction.pictures == everything else extraction.pictures
     wanted = {**_wanted(extraction, dataset.fingerprint), "backend": devices.backend_name()}
-    of_a_picture, shape = wanted.pop("shape"), said.get("shape")
-    return (
+    of_a_picture = wanted.pop("shape")
+    return any(
         all(said.get(name) == value for name, value in wanted.items())
         and said.get("train_pictures") in (None, fewer)
-        and isinstance(shape, list)
-        and shape[1:] == of_a_picture
+        and isinstance(said.get("shape"), list)
+        and said["shape"][1:] == of_a_picture
+        for said in there
     )
 
 

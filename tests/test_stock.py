@@ -1,10 +1,13 @@
 """What a run would find stored: decoded pictures and activations, looked up without Keras."""
 
+import json
+import os
+
 import numpy as np
 import pytest
 from tiny_lessons import tiny_features, tiny_features_augmented, tiny_finetune, tiny_scratch
 
-from cvcore import activations, devices
+from cvcore import activations, cache_room, devices
 from cvcore.datasets import open_dataset, pixels
 from cvcore.datasets.pixel_cache import pixels_path
 from cvcore.estimate import estimate
@@ -60,6 +63,18 @@ def test_activations_of_all_pictures_serve_a_run_on_fewer_and_not_the_other_way_
     assert stock_of(tiny_features.with_changes(train_pictures=10), dataset).extracted == (HEAD[0],)
     store(dataset, tiny_features)
     assert stock_of(tiny_features.with_changes(train_pictures=12), dataset).extracted == (HEAD[0],)
+
+
+def test_many_stored_activations_are_read_once_and_those_of_other_pictures_looked_at_no_further(dataset, monkeypatch):
+    store(dataset, tiny_features)
+    for number in range(3):
+        store(dataset, tiny_features, fingerprint=f"{number}")
+    for file in cache_room.activations_folder().glob("*.json"):
+        os.utime(file, (1, 1))  # long ago
+    read = []
+    monkeypatch.setattr(cache_room.json, "loads", lambda text, loads=json.loads: read.append(text) or loads(text))
+    assert [stock_of(tiny_features, dataset).extracted for _ in range(3)] == [(HEAD[0],)] * 3
+    assert len([text for text in read if '"dtype"' in text]) == 4
 
 
 def test_views_are_found_by_their_number_and_policy(dataset):
