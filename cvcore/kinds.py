@@ -112,23 +112,29 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
                 labels = _with(labels, place, words)
     for place in _unclear(labels).values():
         labels = _with(labels, place, _settings_words([groups[n] for n in place]))
+    labels = [_with_views(label, group) for label, group in zip(labels, groups, strict=True)]
     for place in _unclear(labels).values():
         labels = _with(labels, place, [str(n) for n in range(1, len(place) + 1)])
     return labels
 
 
 def _opening_words(group: Sequence[Run]) -> list[str]:
-    """What the name of a kind always says: its strategy, and what else its runs are, or are in part."""
+    """What the name of a kind always begins with: its strategy, and whether its runs are imported."""
     words = [STRATEGY_TITLES.get(str(group[0].strategy), "Another strategy")]
     imported = [run for run in group if run.imported]
     if len(imported) < len(group):
         words += ["partly imported"] if imported else []
     else:
         words += [_agreed((short(str(run.name or run.recipe.get("title"))) for run in group), "titles"), "imported"]
-    augmented = {max(views(run), head_views(run)) for run in group if run.recipe.get("base") and _is_augmented(run)}
-    if len(augmented) > 1:
-        words.append(f"{' and '.join(map(str, sorted(augmented)))} views" if len(augmented) < 4 else "any views")
     return words
+
+
+def _with_views(label: str, group: Sequence[Run]) -> str:
+    """Say where the runs of a kind were trained on different numbers of stored views, or some on none."""
+    counts = {max(views(run), head_views(run)) for run in group if run.recipe.get("base") and _is_augmented(run)}
+    if len(counts) < 2:
+        return label
+    return f"{label} · {' and '.join(map(str, sorted(counts))) if len(counts) < 4 else 'different'} views"
 
 
 def _is_augmented(run: Run) -> bool:

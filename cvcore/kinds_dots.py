@@ -13,8 +13,9 @@ from cvcore.reproduction import one_a_seed, tight
 from cvcore.statistics import seed_summary
 
 _GOLDEN = 0.6180339887  # steps of it, their whole parts left out, spread dots evenly, however many there are
+_FEW = 10  # runs of a kind whose dots need not be seen through each other
 _BAR = 22  # marker size of a mean: Plotly draws it 0.7 of that to each side
-_CLEAR = 32  # marker size of which Plotly writes a text below bar and dots
+_CLEAR = 28  # marker size of which Plotly writes a text below bar and dots
 
 
 def dots_of_kinds(
@@ -38,7 +39,7 @@ def dots_of_kinds(
     styles = dict(zip((kind.label for kind in kinds), run_styles([kind.strategy for kind in kinds]), strict=True))
     drawn = [kind for kind in kinds if any(run.id in told for run in kind.runs)]
     names = [as_text(kind.label) for kind in drawn]
-    published, dots, means = [], [], []
+    published, dots, values, means = [], [], [], []
     lowest = [value_of(row, split) for row in told.values()]
     for place, kind in enumerate(drawn):
         colour, _ = styles[kind.label]
@@ -46,25 +47,24 @@ def dots_of_kinds(
         for mark in _marks(own, split, marks or {}):
             published += _published(mark, place)
             lowest.append(mark.low)
-        one = len(own) == 1
+        one, few = len(own) == 1, len(own) < _FEW
         dots.append({
             "type": "scatter", "mode": "markers", "name": names[place], "showlegend": False, "cliponaxis": False,
             "x": [value_of(row, split) for row in own],
             "y": [place] if one else [round(place + 0.3 * (n * _GOLDEN % 1 - 0.5), 3) for n in range(len(own))],
-            "marker": {"color": colour, "size": 10 if one else 6, "opacity": 1 if one else 0.4},
+            "marker": {"color": colour, "size": 10 if one else 8 if few else 6, "opacity": 0.9 if few else 0.4},
             "customdata": [as_text(row["label"]) for row in own],
             "hovertemplate": "%{x:.1%}<br>%{customdata}<extra></extra>",
         })  # fmt: skip
         if one:
-            dots[-1] |= {"mode": "markers+text", "textposition": "top center",
-                         "text": [f"{value_of(own[0], split):.1%}"]}  # fmt: skip
+            values.append(_text(value_of(own[0], split), place, f"{value_of(own[0], split):.1%}", _BAR, "top center"))
         else:
             means.append(_mean(kind, place, colour, told, split))
     intervals = " and 95% t intervals" if any("error_x" in mean for mean in means) else ""
     title = f"{title_of(split)}<br>" + (f"dots are runs, bars means{intervals}" if means else "dots are runs")
     layout = accuracy_layout(list(told.values()), split, title, lowest, len(drawn))
     layout["yaxis"] |= {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False, "showgrid": False}
-    return {"data": [*means, *dots, *published], "layout": layout}
+    return {"data": [*means, *values, *dots, *published], "layout": layout}
 
 
 def _values(kind: Kind, told: dict[str, dict[str, Any]], split: str) -> list[float]:
@@ -100,13 +100,18 @@ def _marks(rows: Sequence[dict[str, Any]], split: str, marks: Marks) -> list[Pub
 
 def _published(mark: PublishedFigure, place: int) -> list[dict[str, Any]]:
     """The mark of a published figure, and its text where neither bar nor dots are."""
-    says = {
-        "type": "scatter", "mode": "markers+text", "x": [(mark.low + mark.high) / 2], "y": [place],
-        "name": "published figure", "showlegend": False, "cliponaxis": False, "hoverinfo": "skip",
-        "text": [f"published {as_text(tight(mark.text))}"], "textposition": "bottom center",
-        "textfont": {"color": NEUTRAL}, "marker": {"size": _CLEAR, "opacity": 0},
+    words = f"published {as_text(tight(mark.text))}"
+    says = _text((mark.low + mark.high) / 2, place, words, _CLEAR, "bottom center") | {"textfont": {"color": NEUTRAL}}
+    return [{**says, "name": "published figure"}, published_mark(mark, place, False)]
+
+
+def _text(value: float, place: int, words: str, size: int, position: str) -> dict[str, Any]:
+    """A text as far from its place as if a marker of this size were there."""
+    return {
+        "type": "scatter", "mode": "markers+text", "x": [value], "y": [place], "text": [words],
+        "textposition": position, "name": "value", "showlegend": False, "cliponaxis": False, "hoverinfo": "skip",
+        "marker": {"size": size, "opacity": 0},
     }  # fmt: skip
-    return [says, published_mark(mark, place, False)]
 
 
 def caption(kinds: Sequence[Kind], words: str) -> str:

@@ -130,6 +130,10 @@ def test_kinds_of_several_titles_or_views_say_so(tmp_path, monkeypatch):
                      for views in (0, 4))  # fmt: skip
     assert [kind.label for kind in kinds.kinds([fresh, stored])[0]] == ["Features · 0 and 4 views"]
     assert [kind.label for kind in kinds.kinds([stored])[0]] == ["Features"]
+    monkeypatch.setattr(kinds, "MOST_KINDS", 2)
+    (other,) = runs_of(tmp_path / "other", "doodle-features", seeds=1)
+    assert [kind.label for kind in kinds.kinds([fresh, stored, other])[0]] == [
+        "Features · mobilenet-features-augmented · 0 and 4 views", "Features · doodle-features"]  # fmt: skip
 
 
 def test_a_setting_in_which_a_kind_s_own_runs_differ_does_not_name_it(tmp_path, monkeypatch):
@@ -269,8 +273,9 @@ def test_a_seed_that_was_run_twice_counts_once_in_the_mean(tmp_path):
 def test_a_kind_of_one_run_is_its_dot_alone(tmp_path):
     runs = runs_of(tmp_path, "doodle-features", seeds=1)
     figure = kinds_dots.dots_of_kinds([Kind("Features", tuple(runs), True)], rows_with(runs, (0.8,)))
-    (dot,) = figure["data"]
-    assert (dot["x"], dot["y"], dot["text"], dot["customdata"]) == ([0.8], [0], ["80.0%"], ["Features"])
+    value, dot = figure["data"]
+    assert (dot["x"], dot["y"], value["text"], dot["customdata"]) == ([0.8], [0], ["80.0%"], ["Features"])
+    assert value["marker"]["opacity"] == 0
     assert "mean" not in figure["layout"]["title"]["text"]
     go.Figure(figure)
 
