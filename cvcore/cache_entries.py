@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cvcore.cache_room import File, about, activations_folder, files, lock_file, pixels_folder, remove
+from cvcore.cache_room import File, about, files, lock_file, pixels_folder, remove
 from cvcore.errors import CvcoreError
 from cvcore.locks import locked
 
@@ -103,17 +103,13 @@ def clear_dataset(fingerprint: str) -> None:
 
 def _entry(file: File) -> Entry:
     said = about(file.path)
-    kind = "activations" if file.path.parent == activations_folder() else "pictures"
-    whole = file.path.suffix == ".npy"
+    kind, whole = file.kind, file.path.suffix == ".npy"
     words = _activation_words(said) if kind == "activations" else _picture_words(file.path, said)
     if not whole:
         state = "being computed" if file.in_use else "unfinished"
         words = f"{words}, {state}" if words else state
-    created = file.used
-    with contextlib.suppress(OSError):
-        created = file.path.stat().st_mtime
     return Entry(kind, file.path, _word(said.get("title")) or "unknown pictures", words or "no description",
-                 file.bytes, created, file.used, file.in_use, whole, said)  # fmt: skip
+                 file.bytes, file.changed, file.used, file.in_use, whole, said)  # fmt: skip
 
 
 def _activation_words(said: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from cvcore.errors import CvcoreError
 from cvcore.locks import locked, try_lock
 from cvcore.settings import cache_folder, cache_limit
 
+ACTIVATIONS = "activations"
 KEY = re.compile(r"[0-9a-f]{32}")
 FORGOTTEN = 24 * 3600.0  # seconds after which a temporary file is what a killed process left behind
 SHARE_WITHIN = 0.5  # seconds in which a new mapping gets its lock; who only looks keeps it for some microseconds
@@ -34,7 +35,7 @@ _NOT_AN_ARRAY = (OSError, ValueError, EOFError, OverflowError, TypeError, Memory
 
 def activations_folder() -> Path:
     """The folder of stored activations; not made here."""
-    return cache_folder() / "activations"
+    return cache_folder() / ACTIVATIONS
 
 
 class NoRoom(CvcoreError):
@@ -186,13 +187,20 @@ class File:
             pictures are decoded into it.
         written: bytes it takes.
         bytes: bytes it takes or, while it is filled, will take.
-        used: when it was last used, in seconds since 1970.
+        changed: when it was last written, in seconds since 1970.
+        used: when it was last used.
     """
 
     path: Path
     written: int
     bytes: int
+    changed: float
     used: float
+
+    @property
+    def kind(self) -> str:
+        """What it holds: "activations" or "pictures"."""
+        return "activations" if self.path.parent.name == ACTIVATIONS else "pictures"
 
     @cached_property
     def in_use(self) -> bool:
@@ -233,7 +241,7 @@ def _file(path: Path) -> File | None:
     used = status.st_mtime
     with contextlib.suppress(OSError):
         used = path.with_suffix(".json").stat().st_mtime
-    return File(path, status.st_size, will_take, used)
+    return File(path, status.st_size, will_take, status.st_mtime, used)
 
 
 def lock_file() -> Path:
