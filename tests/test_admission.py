@@ -186,8 +186,8 @@ def test_views_that_take_more_than_half_of_the_store_are_refused_with_the_most_t
 
 
 def test_views_of_the_head_phase_are_counted_too():
-    recipe = get_recipe("chollet2-finetune").with_changes(starts_from={"views": 64})
+    recipe = get_recipe("chollet2-finetune").with_changes(starts_from={"views": 4})
     needed = workload(recipe, PICTURES).views_bytes
-    with pytest.raises(TooLarge, match=r"64 views .* choose views 63"):
+    with pytest.raises(TooLarge, match=r"4 views .* choose views 3"):
         admission.check(recipe, PICTURES, Room(None), stock=Stock(limit=2 * needed - 1))
     assert admission.check(recipe, PICTURES, Room(None), continues=True, stock=Stock(limit=2 * needed - 1))
