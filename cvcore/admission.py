@@ -13,7 +13,7 @@ from cvcore.memory import Memory, held, memory
 from cvcore.processes import on_this_computer
 from cvcore.recipe import Recipe
 from cvcore.run_directory import Run
-from cvcore.workload import Stock, workload
+from cvcore.workload import Stock, Workload, workload
 
 IMAGE_SIZES = (299, 224, 192, 180, 160, 150, 128, 96, 64, 48, 32)
 
@@ -97,16 +97,20 @@ def _check_views(recipe: Recipe, counts: dict[str, Any], continues: bool, limit:
         TooLarge: they take more; the sentence has the numbers, and the most views that do not.
     """
 
-    def needed(views: int) -> int:
+    def having(views: int) -> Workload:
         first = recipe.starts_from
         start = {"starts_from": {"views": min(views, first.views)}} if first and first.views else {}
         own = {"views": min(views, recipe.views)} if recipe.views else {}
-        return workload(recipe.with_changes(**own, **start), counts, continues=continues).views_bytes
+        return workload(recipe.with_changes(**own, **start), counts, continues=continues)
+
+    def needed(views: int) -> int:
+        return having(views).views_bytes
 
     most = max(recipe.views, recipe.starts_from.views if recipe.starts_from else 0)
     half = limit // 2
     if not most or needed(most) <= half:
         return
+    most = having(most).views  # no more than there are passes
     told = (f"the activations of {most} views of each training picture would take {needed(most) / 1e9:.2f} GB, and the "
             f"views of one run may take half of the store's {limit / 1e9:.2f} GB (CVCORE_CACHE_LIMIT)")  # fmt: skip
     fewer = next((views for views in range(most - 1, 0, -1) if needed(views) <= half), 0)

@@ -125,7 +125,7 @@ class _Script:
             *([code_layers.CAFFE] if network.caffe else []),
             *([code_layers.doodle_base_source()] if self.recipe.base == "doodle-base" else []),
             network.text(),
-            *[training(network, place, list(self.counts)) for place in range(len(self.phases))],
+            *[training(network, place, self.counts) for place in range(len(self.phases))],
             self.results(),
         ]
         return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"

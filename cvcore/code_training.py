@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 from cvcore import code_parts, code_views
 from cvcore.code_network import NetworkCode
@@ -12,19 +13,19 @@ from cvcore.schedules import SCHEDULES
 from cvcore.strategies import Phase
 
 
-def training(network: NetworkCode, place: int, splits: list[str]) -> str:
+def training(network: NetworkCode, place: int, counts: Mapping[str, list[int]]) -> str:
     """Write one phase: what is trainable, the model, compile and fit.
 
     Args:
         network: of the run.
         place: of the phase among the run's, from 0.
-        splits: those that the run has.
+        counts: pictures of each class, of each split that the run has.
     """
     phase = network.phases[place]
     recipe, kind = phase.recipe, "features" if phase.on_features or phase.recipe.views else "images"
     lines = [f"# {place + 1}. {phase.name.capitalize()}"] if len(network.phases) > 1 else ["# Training"]
     if phase.on_features:
-        lines += _features(network, splits if len(network.phases) == 1 else ["train", "validation"])
+        lines += _features(network, list(counts) if len(network.phases) == 1 else ["train", "validation"])
     elif not recipe.views and not network.one_model:
         first, start = network.pictures_in(recipe)
         lines += [*first, f"model = keras.Model(inputs, through_head(through_base({start})))"]
@@ -35,9 +36,11 @@ def training(network: NetworkCode, place: int, splits: list[str]) -> str:
         below, above, skipped = network.cut(phase.trainable)
         policy = recipe.augmentation
         assert policy is not None
+        pictures = min(sum(counts["train"]), recipe.train_pictures or sum(counts["train"]))
         lines += [
             *below,
-            f"views = stored_views(extractor, {network.augmentation(policy)}(), {recipe.views})",
+            *code_views.views_taken(recipe, pictures, first=not place),
+            f"views = stored_views(extractor, {network.augmentation(policy)}(), numbers)",
             "validation_features = extractor.predict(Batches(validation_images, validation_labels, 32), verbose=0)",
             *above,
         ]

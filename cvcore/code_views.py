@@ -5,26 +5,27 @@ from __future__ import annotations
 from string import Template
 
 from cvcore.augmentation import UNIFORMS
-from cvcore.views import VIEWS_ENTROPY
+from cvcore.recipe import Recipe
+from cvcore.views import VIEWS_ENTROPY, views_used
 
 STORED_VIEWS = Template('''\
 # Stored views: a few changed versions of each training picture are drawn once. What the frozen layers make of them is
 # kept in half precision, and each pass over the pictures takes the next version. Training sees the same versions again
-# and again: another training than one whose pictures change anew in every epoch, and much quicker.
+# and again: another training than one whose pictures change anew in every epoch.
 def stored_views(frozen, augmentation, views):
     """Run changed training pictures through the frozen layers: float16 (views, n, ...), in a file that is not kept."""
     frozen.compile(jit_compile=XLA)
-    shape = (views, len(train_images), *frozen.output_shape[1:])
+    shape = (len(views), len(train_images), *frozen.output_shape[1:])
     with TemporaryFile(dir=".") as file:  # gone from the folder as soon as nothing needs it
         stored = np.memmap(file, "float16", "w+", shape=shape)
-    for view in range(views):
+    for place, view in enumerate(views):
         random = np.random.default_rng(np.random.SeedSequence(($entropy, view)))  # whatever the seed
         uniforms = random.random(($pictures, $columns), dtype="float32")$rows
         for start in range(0, len(train_images), 32):
             part = slice(start, start + 32)
             images = ops.convert_to_tensor(train_images[part].astype("float32"))
             changed = augmentation.change(images, ops.convert_to_tensor(uniforms[part]))
-            stored[view, part] = np.clip(frozen.predict_on_batch(changed), -65504, 65504)  # all that float16 can hold
+            stored[place, part] = np.clip(frozen.predict_on_batch(changed), -65504, 65504)  # all that float16 can hold
     return stored''')
 
 VIEWS = """\
@@ -52,6 +53,31 @@ def stored_views(chosen: bool) -> str:
         pictures="max(rows) + 1" if chosen else "len(train_images)",
         rows="[rows]" if chosen else "",
     )
+
+
+def views_taken(recipe: Recipe, pictures: int, first: bool) -> list[str]:
+    """Write `numbers`, of the views that a phase's passes take, in the order of `views.views_used`.
+
+    Args:
+        recipe: of the phase, which has views.
+        pictures: that it trains on.
+        first: no phase comes before it; the epochs of one that does are known when the script runs.
+    """
+    used, views, epochs, steps = len(views_used(recipe, pictures)), recipe.views, recipe.epochs, recipe.steps_per_epoch
+    if used == views:
+        return [f"numbers = range({views})"]
+    if first:
+        return [f"numbers = range({used})  # of {views}: there are no more passes"]
+    passes = [f"passes = range(len(history), len(history) + {epochs})"]
+    if steps:
+        passes = [f"a_pass = math.ceil(len(train_labels) / {recipe.batch_size})",
+                  f"passes = range(len(history) * {steps} // a_pass, "
+                  f"math.ceil((len(history) + {epochs}) * {steps} / a_pass))"]  # fmt: skip
+    return [
+        f"# There are fewer passes than the {views} versions: only theirs, each where its pass looks for it.",
+        *passes,
+        f"numbers = [number % {views} for number in sorted(passes, key=lambda number: number % len(passes))]",
+    ]
 
 
 def above_a_cut(every_epoch: str) -> str:

@@ -162,7 +162,8 @@ class Session:
         evaluated = cut.above if cut else whole
         inputs: Any
         if cut and recipe.views:
-            model, inputs = cut.above, data.views(network, cut, recipe)
+            before = len(self.state.rows) - self.state.phase_epochs
+            model, inputs = cut.above, data.views(network, cut, recipe, before)
         elif cut and (policy is None or policy.is_identity):
             model, inputs = cut.above, data.activations("train", network, cut)
         else:

@@ -16,7 +16,7 @@ from cvcore.datasets.subset import training_rows
 from cvcore.extraction import bytes_of_row, extracted, what_is_stored
 from cvcore.models import Cut, Network
 from cvcore.recipe import Recipe
-from cvcore.views import view_uniforms
+from cvcore.views import view_uniforms, views_used
 
 if TYPE_CHECKING:
     from cvcore.training import Session
@@ -83,13 +83,24 @@ class TrainingData:
         """Return the activations of a split's pictures as they are, float32 (n, ...)."""
         return self._extracted(split, network, cut, _Meter(self.session, f"features of {split} pictures"))
 
-    def views(self, network: Network, cut: Cut, recipe: Recipe) -> list[np.ndarray | Rows]:
-        """Return the activations of the training pictures, changed at random, float16 (n, ...) for each view."""
+    def views(self, network: Network, cut: Cut, recipe: Recipe, before: int) -> list[np.ndarray | Rows]:
+        """Return the activations of the training pictures, changed at random, of each view that a phase's passes take.
+
+        Args:
+            network: with the phase's part trainable.
+            cut: of that network.
+            recipe: of the phase.
+            before: epochs of the run before the phase.
+
+        Returns:
+            float16 (n, ...) for each, in the order of `views_used`.
+        """
         pictures = len(self.labels("train"))
-        meter = _Meter(self.session, f"features of {recipe.views} views of train pictures", recipe.views * pictures)
+        used = views_used(recipe, pictures, before)
+        meter = _Meter(self.session, f"features of {len(used)} views of train pictures", len(used) * pictures)
         found = []
-        for view in range(recipe.views):
-            meter.before = view * pictures
+        for place, view in enumerate(used):
+            meter.before = place * pictures
             found.append(self._extracted("train", network, cut, meter, recipe, view))
         return found
 

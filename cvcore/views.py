@@ -71,6 +71,9 @@ def views_used(recipe: Recipe, pictures: int, before: int = 0) -> list[int]:
         recipe: of the phase.
         pictures: that it trains on.
         before: epochs of the run before the phase: of its head, which may have stopped early.
+
+    Returns:
+        From 0; [] of a recipe without views.
     """
     taken = passes(recipe, max(1, pictures), before)[: recipe.views]
     return [number % recipe.views for number in sorted(taken, key=lambda number: number % len(taken))]
@@ -78,7 +81,7 @@ def views_used(recipe: Recipe, pictures: int, before: int = 0) -> list[int]:
 
 def unused_in_words(recipe: Recipe, pictures: int) -> str:
     """Say that a recipe has more views than its passes take, as a sentence; "" where it has not."""
-    used = len(views_used(recipe, pictures)) if recipe.views else 0
+    used = len(views_used(recipe, pictures))
     if used == recipe.views:
         return ""
     noun = "pass over the pictures takes" if used == 1 else "passes over the pictures take"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cvcore.layer_counts import Layer, Network, network
 from cvcore.recipe import Recipe
 from cvcore.strategies import phases
+from cvcore.views import views_used
 
 FLOAT16, FLOAT32 = 2, 4  # bytes of a number
 
@@ -122,6 +123,12 @@ class Workload:
         return sum(extraction.bytes for extraction in self.extractions)
 
     @property
+    def views(self) -> int:
+        """How many views of each training picture it stores, of the phase that stores most of them."""
+        of = [each.trainable for each in self.extractions if each.view is not None]
+        return max(map(of.count, of), default=0)
+
+    @property
     def views_bytes(self) -> int:
         """What the activations of the phases that have views take in the store together; 0 without views."""
         cuts = {each.trainable for each in self.extractions if each.view is not None}
@@ -150,6 +157,7 @@ def workload(
     extractions: dict[tuple[str, str, int | None], Extraction] = {}
     trainings = []
     stages = phases(recipe, continues)
+    before = 0  # epochs of the stages before
     for stage in stages:
         chosen, net = stage.recipe, network(stage.recipe, stage.trainable, classes)
         augments = chosen.augmentation is not None and not chosen.augmentation.is_identity
@@ -160,7 +168,7 @@ def workload(
         trained_on_stored = cut and (not augments or bool(chosen.views))
         wanted: list[tuple[str, int | None]] = []
         if trained_on_stored:
-            wanted += [("train", view) for view in range(chosen.views)] if chosen.views else [("train", None)]
+            wanted += [("train", view) for view in views_used(chosen, pictures["train"], before)] or [("train", None)]
         if cut:
             wanted += [("validation", None)] + ([("test", None)] if stage is stages[-1] else [])
         for split, view in wanted:
@@ -178,6 +186,7 @@ def workload(
             Training(chosen, net, chosen.epochs, steps, trained, validated, not trained_on_stored, not cut,
                      trained_on_stored and stage.trainable == "head" and not in_model)
         )  # fmt: skip
+        before += chosen.epochs
     read = {each.split for each in extractions.values() if not each.stored}
     read |= {"train"} if any(training.in_model for training in trainings) else set()
     read |= {"validation"} if any(training.validated_in_model for training in trainings) else set()

@@ -191,3 +191,11 @@ def test_views_of_the_head_phase_are_counted_too():
     with pytest.raises(TooLarge, match=r"4 views .* choose views 3"):
         admission.check(recipe, PICTURES, Room(None), stock=Stock(limit=2 * needed - 1))
     assert admission.check(recipe, PICTURES, Room(None), continues=True, stock=Stock(limit=2 * needed - 1))
+
+
+def test_only_views_that_a_pass_takes_are_counted():
+    recipe = get_recipe("chollet2-finetune").with_changes(epochs=5, views=64)
+    needed = workload(recipe, PICTURES).views_bytes
+    with pytest.raises(TooLarge, match=r"of 5 views .* choose views 4"):
+        admission.check(recipe, PICTURES, Room(None), stock=Stock(limit=2 * needed - 1))
+    assert admission.check(recipe, PICTURES, Room(None), stock=Stock(limit=2 * needed))

@@ -23,6 +23,7 @@ from cvcore.datasets import load_picture, open_dataset, pixels, resize
 from cvcore.datasets.pictures import grey
 from cvcore.published import RECIPES
 from cvcore.recipe import make_recipe
+from cvcore.workload import workload
 
 # All runs are trained, and repeated, before the first test: a busy machine takes its time over them.
 pytestmark = pytest.mark.timeout(1800)
@@ -51,9 +52,10 @@ HEAD = make_recipe(
 TWO_POLICIES = HEAD.then(id="tiny-two-policies", learning_rate=1e-5, augmentation={"horizontal_flip": True})
 # Three steps an epoch and two a pass: views change within an epoch too.
 VIEWS = HEAD.with_changes(id="tiny-views", views=2, epochs=3, steps_per_epoch=3, train_pictures=7)
-# The head without views, the top of the base with them, from the middle of a block with a way around it.
-MOBILENET = HEAD.with_changes(id="tiny-mobilenet", base="MobileNetV2", alpha=0.35, pooling="average").then(
-    id="tiny-mobilenet-finetune", unfreeze_from="block_14_project", epochs=3, views=2,
+# The head without views, the top of the base with them, from the middle of a block with a way around it: three passes,
+# from the run's third on, of which the last takes the first view again and none takes the second.
+MOBILENET = HEAD.with_changes(id="tiny-mobilenet", base="MobileNetV2", alpha=0.35, pooling="average", epochs=2).then(
+    id="tiny-mobilenet-finetune", unfreeze_from="block_14_project", epochs=3, views=4,
     augmentation={"horizontal_flip": True, "brightness": 0.2},
 )  # fmt: skip
 
@@ -114,6 +116,15 @@ def test_a_script_runs_under_its_own_name_and_finds_a_folder_beside_it(runs):
     (home / "own").mkdir()
     (home / "own" / "printed.txt").write_text(done.stdout)
     check_equal(run, home / "own")
+
+
+def test_no_more_views_are_computed_than_there_are_passes(runs):
+    run, home = runs["mobilenet-finetune"]
+    work = workload(MOBILENET, run.dataset["counts"])
+    assert sorted(each.view for each in work.extractions if each.view is not None) == [0, 2, 3]
+    assert run.info["work"]["extracted_pictures"] == work.extract
+    assert "sorted(passes" in (home / "code.py").read_text()
+    assert "numbers = range(3)  # of 64" in standalone_script(info_of(HEAD.with_changes(views=64, epochs=3)))
 
 
 def test_the_runs_stop_early_and_fine_tuning_makes_one_worse(runs):

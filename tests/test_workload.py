@@ -60,7 +60,7 @@ def test_fine_tuning_stores_what_is_not_augmented_and_trains_the_rest_in_the_mod
 
 
 def test_views_are_extracted_once_each_in_half_precision():
-    work = workload(tiny_finetune.with_changes(views=3), PICTURES)
+    work = workload(tiny_finetune.with_changes(views=3, epochs=9), PICTURES)
     views = [each for each in work.extractions if each.view is not None]
     assert [(each.view, each.pictures, each.bytes) for each in views] == [(n, 18, 18 * CUT * 2) for n in range(3)]
     assert not work.trainings[1].in_model
@@ -68,7 +68,17 @@ def test_views_are_extracted_once_each_in_half_precision():
     start = {"augmentation": AUGMENTATION, "cached": False, "views": 2}
     both = workload(tiny_finetune.with_changes(views=3, starts_from=start), PICTURES)
     assert both.views_bytes == both.disk_bytes > work.views_bytes
-    assert work.extract == 3 * 18 + 2 * 14 + 16 + 18
+    assert work.extract == 3 * 18 + 2 * 14 + 16 + 18 and work.views == 3
+
+
+def test_of_more_views_than_passes_those_are_extracted_that_the_passes_take():
+    """Three epochs of the head come first; a pass is three steps."""
+    for changes, taken in (({"epochs": 2}, [3, 4]), ({"epochs": 3, "steps_per_epoch": 2}, [2, 3])):
+        work = workload(tiny_finetune.with_changes(views=64, **changes), PICTURES)
+        assert sorted(each.view for each in work.extractions if each.view is not None) == taken
+        assert work.views == 2
+    alone = workload(tiny_finetune.with_changes(views=64), PICTURES, continues=True)
+    assert [each.view for each in alone.extractions if each.view is not None] == [0, 1]
 
 
 def test_what_is_stored_already_is_neither_decoded_nor_extracted():
