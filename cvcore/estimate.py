@@ -275,7 +275,7 @@ def pace(recipe: Recipe, train: int, runs: Sequence[Run], on: Device) -> Pace:
     times = list(islice((each for run in own if (each := _measured_pace(run)) is not None), MOST_RUNS))
     if times:
         noun = "run" if len(times) == 1 else "runs"
-        return Pace(median(times), f"Scaled by operations from {len(times)} finished {noun} of this recipe.", same)
+        return Pace(median(times), f"Reckoned from how long {len(times)} finished {noun} of this recipe took.", same)
     quickest: dict[str, float] = {}
     told: list[Run] = []
     for run in done:
@@ -286,12 +286,11 @@ def pace(recipe: Recipe, train: int, runs: Sequence[Run], on: Device) -> Pace:
             told.append(run)
             quickest[name] = min(quickest.get(name, found), found)
     if quickest:
-        recorded = "recorded reference runs" if all(run.reference for run in told) else "finished runs"
-        recipes = "1 recipe" if len(quickest) == 1 else f"{len(quickest)} recipes"
-        words = f"Scaled by operations from {recorded} of {recipes}, the quickest of each."
+        kind = "recorded reference" if all(run.reference for run in told) else "finished"
+        recipes = "1 recipe" if len(quickest) == 1 else f"each of {len(quickest)} recipes"
+        words = f"Reckoned from the quickest {kind} run of {recipes}: a busy computer takes longer."
         return Pace(median(quickest.values()), words, same)
-    return Pace(1.0, f"Operations counted, at the rates of {rates.CALIBRATED_ON}: no run tells yet how fast this is.",
-                same)  # fmt: skip
+    return Pace(1.0, f"Reckoned at the speed of {rates.CALIBRATED_ON}: no run tells yet how fast this is.", same)
 
 
 def _measured_pace(run: Run) -> float | None:

@@ -14,6 +14,7 @@ from cvcore.run_directory import Run
 from cvcore.run_settings import NAMES_ONLY
 
 WORSE = 0.01  # of accuracy: what is worth a warning
+ENOUGH = 3  # seeds: one may differ by as much by chance
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class MeasuredViews:
 
     Attributes:
         title: of their pictures.
+        recipe: id of their recipe.
+        base: that it builds on.
         views: how many were stored.
         seeds: how many both have.
         stored: mean validation accuracy at the lowest validation loss, 0 to 1, of the runs with stored views.
@@ -30,6 +33,8 @@ class MeasuredViews:
     """
 
     title: str
+    recipe: str
+    base: str
     views: int
     seeds: int
     stored: float
@@ -38,11 +43,11 @@ class MeasuredViews:
 
     @property
     def worse(self) -> bool:
-        """Whether stored views were worse by more than a point in the mean."""
-        return round(self.fresh - self.stored, 6) > WORSE
+        """Whether stored views were worse by more than a point in the mean of enough seeds."""
+        return self.seeds >= ENOUGH and round(self.fresh - self.stored, 6) > WORSE
 
     def in_words(self) -> str:
-        """Say both figures in a sentence; the title, which is somebody's text, is left out."""
+        """Say both figures in a sentence; title, recipe and base, which may be somebody's text, are left out."""
         seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
         noun = "view" if self.views == 1 else "views"
         return (f"validation accuracy {self.stored:.1%} with {self.views} stored {noun}, {self.fresh:.1%} changed anew "
@@ -81,7 +86,8 @@ def measured_views(recipe: Recipe, fingerprint: str, runs: Sequence[Run]) -> Mea
     _, views, with_views, without = max(found, key=lambda one: one[0])
     title = str(with_views[0].dataset.get("title") or with_views[0].dataset.get("id"))
     ids = tuple(run.id for run in (*with_views, *without))
-    return MeasuredViews(title, views, len(with_views), _mean(with_views), _mean(without), ids)
+    recipe_id, base = (str(with_views[0].recipe.get(name)) for name in ("id", "base"))
+    return MeasuredViews(title, recipe_id, base, views, len(with_views), _mean(with_views), _mean(without), ids)
 
 
 def _counts(run: Run) -> bool:

@@ -83,7 +83,7 @@ with shell.error_box(), st.container(border=True):
                 "Continue from", ["", *(run.id for run in earlier)], key="train_source",  # "": None could be cleared
                 format_func=lambda name: name or "its own head, trained first",
             ) or None  # fmt: skip
-        recipe_card.views(chosen, dataset.fingerprint)
+        recipe_card.views(chosen, dataset)
         launch_panel.expected(chosen, dataset, source)
         wanted = launch_panel.request(chosen, dataset, seed, source)
         try:

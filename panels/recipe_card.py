@@ -7,10 +7,12 @@ import streamlit as st
 
 import shell
 from cvcore import choices, reproduction
+from cvcore.datasets import Dataset
 from cvcore.measured_views import MeasuredViews, measured_views
 from cvcore.published import PUBLISHED, PublishedFigure
 from cvcore.recipe import Recipe
 from cvcore.reproduction import Measured, Verdict
+from cvcore.views import unused_in_words
 from saved_runs import SavedRuns, saved_runs
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
@@ -78,16 +80,20 @@ def changed(chosen: Recipe, recipe: Recipe) -> None:
         )
 
 
-def views(chosen: Recipe, fingerprint: str) -> None:
-    """Say what stored views cost in accuracy where runs here measured it, as a warning if it is much."""
+def views(chosen: Recipe, dataset: Dataset) -> None:
+    """Say where a recipe has more stored views than passes, and what runs here measured of them: a warning if much."""
     if not chosen.views:
         return
+    if unused := unused_in_words(chosen, min(len(dataset.split("train")), chosen.train_pictures or 10**9)):
+        st.caption(unused)
+    fingerprint = dataset.fingerprint
     saved = saved_runs()
     found = _measured_views(chosen, fingerprint, saved, f"{chosen.model_dump_json()} {fingerprint} {saved.number}")
     if found is None:
         return
-    words = f"Measured on {shell.plain(found.title)}: {found.in_words()}."
-    st.caption(f":orange[:material/warning: Stored views cost accuracy.] {words}" if found.worse else words)
+    what = f"{shell.plain(found.recipe)} ({shell.plain(found.base)}) on {shell.plain(found.title)}"
+    words = f"Measured with {what}: {found.in_words()}."
+    st.caption(f":orange[:material/warning: Stored views cost accuracy there.] {words}" if found.worse else words)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -152,8 +152,8 @@ def stored_views(recipe: Recipe, policy: AugmentationPolicy | None, one_pass: bo
     right.caption(
         f"Trains on {views.in_words(count, one_pass)}."
         if count
-        else "Pictures are changed anew in every epoch and run through the frozen layers each time, which is slow. "
-        "A few stored views are much quicker, and another training."
+        else "Pictures are changed anew in every epoch and run through the frozen layers each time. Stored views run "
+        "through them once, before training: another training, whose time and disk are estimated below."
     )
     return {"views": count}
 

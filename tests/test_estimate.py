@@ -57,7 +57,7 @@ def test_without_runs_an_estimate_rests_on_the_rates_and_says_so():
     assert found.seconds == pytest.approx(
         sum(terms_of(workload(tiny_scratch, {"train": 18, "validation": 14})).values())
     )
-    assert "at the rates of two cores of an AMD EPYC" in found.basis
+    assert "at the speed of two cores of an AMD EPYC" in found.basis
     assert 500 < found.memory_mb < 1500 and found.disk_mb == 0
 
 
@@ -122,7 +122,7 @@ def test_a_finished_run_of_the_recipe_tells_how_fast_training_goes(tmp_path):
     found = estimate(recipe, DOODLES, list_runs(tmp_path))
     assert found.terms["steps"] + found.terms["evaluation"] == pytest.approx(seconds, rel=0.01)
     assert found.terms["start"] == pytest.approx(START, abs=0.5)
-    assert found.basis == "Scaled by operations from 1 finished run of this recipe."
+    assert found.basis == "Reckoned from how long 1 finished run of this recipe took."
     twice = estimate(recipe.with_changes(epochs=40), DOODLES, list_runs(tmp_path))
     assert 1.7 < twice.seconds / found.seconds < 2
 
@@ -156,7 +156,7 @@ def test_runs_of_other_recipes_tell_the_pace_of_the_device_by_the_quickest_of_ea
     found = estimate(get_recipe("doodle-finetune"), DOODLES, list_runs(tmp_path))
     alone = estimate(get_recipe("doodle-finetune"), DOODLES)
     assert found.seconds - found.terms["start"] == pytest.approx(2 * (alone.seconds - alone.terms["start"]))
-    assert found.basis == "Scaled by operations from finished runs of 1 recipe, the quickest of each."
+    assert found.basis == "Reckoned from the quickest finished run of 1 recipe: a busy computer takes longer."
 
 
 def test_recorded_runs_tell_the_pace_and_the_memory_until_runs_of_ones_own_do(tmp_path):
@@ -167,7 +167,7 @@ def test_recorded_runs_tell_the_pace_and_the_memory_until_runs_of_ones_own_do(tm
     recipe, runs = get_recipe("exercise-scratch"), list_runs(tmp_path)
     found = estimate(recipe, DOODLES, runs)
     assert found.seconds == pytest.approx(300 + START, rel=0.01) and found.memory_mb == 1502
-    assert found.basis == "Scaled by operations from recorded reference runs of 1 recipe, the quickest of each."
+    assert found.basis == "Reckoned from the quickest recorded reference run of 1 recipe: a busy computer takes longer."
     assert estimate(recipe.with_changes(batch_size=128), DOODLES, runs).memory_mb != 1502
     write_run(tmp_path, "exercise-scratch", seed=9, epochs=30, dataset=photographs, timings={"total": 500.0})
     assert estimate(recipe, DOODLES, list_runs(tmp_path)).seconds == pytest.approx(500 + START, rel=0.01)
@@ -198,7 +198,7 @@ def test_imported_unfinished_and_odd_runs_tell_nothing_and_do_not_hide_the_runs_
     assert "no run tells" in estimate(recipe, counts(400), list_runs(tmp_path)).basis
     write_run(tmp_path, "doodle-scratch", run_id="a-trained-here", epochs=20, timings={"total": 400.0})
     found = estimate(recipe, counts(400), list_runs(tmp_path))
-    assert found.basis == "Scaled by operations from 1 finished run of this recipe."
+    assert found.basis == "Reckoned from how long 1 finished run of this recipe took."
 
 
 def test_a_second_run_finds_pictures_and_activations_stored():

@@ -29,14 +29,23 @@ def write(folder, views, accuracies, **more):
 
 
 def test_the_mean_of_the_seeds_that_both_have_is_told(tmp_path):
-    write(tmp_path, 0, [0.90, 0.94, 0.10])
-    write(tmp_path, 4, [0.89, 0.91])
+    write(tmp_path, 0, [0.90, 0.94, 0.92, 0.10])
+    write(tmp_path, 4, [0.89, 0.91, 0.90])
     found = measured_views(STORED, PHOTOGRAPHS["fingerprint"], list_runs(tmp_path))
-    assert (found.title, found.views, found.seeds, len(found.runs)) == ("Photographs", 4, 2, 4)
+    assert (found.title, found.views, found.seeds, len(found.runs)) == ("Photographs", 4, 3, 6)
+    assert (found.recipe, found.base) == (NAME, "MobileNetV2")
     assert (found.stored, found.fresh, found.worse) == (pytest.approx(0.90), pytest.approx(0.92), True)
     assert found.in_words() == (
-        "validation accuracy 90.0% with 4 stored views, 92.0% changed anew in every epoch (2 seeds)"
+        "validation accuracy 90.0% with 4 stored views, 92.0% changed anew in every epoch (3 seeds)"
     )
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_or_two_seeds_that_were_worse_warn_of_nothing(tmp_path, seeds):
+    write(tmp_path, 0, [0.95] * seeds)
+    write(tmp_path, 4, [0.85] * seeds)
+    found = measured_views(STORED, PHOTOGRAPHS["fingerprint"], list_runs(tmp_path))
+    assert (found.seeds, found.worse) == (seeds, False)
 
 
 def test_runs_on_the_same_pictures_come_first_then_as_many_views(tmp_path):
@@ -103,8 +112,8 @@ def test_the_warning_of_stored_views_counts_passes_where_an_epoch_is_none(tmp_pa
 def test_the_train_page_sets_views_where_a_recipe_augments_before_a_base(runs, monkeypatch):
     launched = []
     monkeypatch.setattr("cvcore.launching.launch", lambda *args, **_: launched.append(args) or load_run(stored, runs))
-    write(runs, 0, [0.97], dataset=PHOTOGRAPHS)
-    write(runs, 4, [0.95], dataset=PHOTOGRAPHS)
+    write(runs, 0, [0.97] * 3, dataset=PHOTOGRAPHS)
+    write(runs, 4, [0.95] * 3, dataset=PHOTOGRAPHS)
     stored = list_runs(runs)[0].id
     key = f"train_views_{NAME}"
     page = draw("train", run=stored)
@@ -114,9 +123,15 @@ def test_the_train_page_sets_views_where_a_recipe_augments_before_a_base(runs, m
     (option,) = [option for option in page.selectbox(key="train_recipe").options if option.endswith(f"({NAME})")]
     page.selectbox(key="train_recipe").select(option).run()
     assert "changed anew in every epoch" in words(page) and "cost accuracy" not in words(page)
+    assert "quicker" not in words(page) and "slow" not in words(page)
     page.number_input(key=key).set_value(4).run()
     assert sound(page)
     assert "Trains on 4 stored views of each training picture, the same again every 4 epochs" in words(page)
-    assert "Stored views cost accuracy.] Measured on Photographs: validation accuracy 95.0%" in words(page)
+    said = words(page).replace("\\", "")
+    assert f"cost accuracy there.] Measured with {NAME} (MobileNetV2) on Photographs: validation accuracy 95.0%" in said
+    assert "passes over the pictures" not in said
+    page.number_input(key=key).set_value(64).run()
+    assert "Its 10 passes over the pictures take 10 of the 64 views: the others are not computed." in words(page)
+    page.number_input(key=key).set_value(4).run()
     page.button(key="train_launch").click().run()
     assert launched[0][0] == STORED

@@ -155,7 +155,7 @@ def test_the_nearest_number_of_pictures_tells_the_time(tmp_path):
     assert estimate.estimate(recipe, counts, list_runs(tmp_path)) == alone
     fewer = estimate.estimate(recipe.with_changes(train_pictures=60), counts, list_runs(tmp_path))
     assert fewer.seconds == pytest.approx(19 + estimate.START, rel=0.05)
-    assert fewer.basis == "Scaled by operations from 1 finished run of this recipe."
+    assert fewer.basis == "Reckoned from how long 1 finished run of this recipe took."
 
 
 def test_runs_that_differ_in_their_number_of_pictures_say_so(tmp_path):
