@@ -8,7 +8,11 @@ On the processor of the run the figures are the run's; elsewhere, and on a GPU, 
 
 import argparse
 import math
+import sys
 from pathlib import Path
+
+# Python looks for modules beside a script first, and Keras needs one of Python's own that is called code too.
+sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
 import keras
 import numpy as np
@@ -182,8 +186,8 @@ class Augmentation(layers.Layer):
         zoom = 1 + 0.1 * (2 * uniforms[:, 6] - 1)
         scale_x = zoom * ops.where(uniforms[:, 0] < 0.5, -one, one)
         scale_y = zoom
-        right = -width * (0.1 * (2 * uniforms[:, 3] - 1))
-        down = -height * (0.1 * (2 * uniforms[:, 4] - 1))
+        right = -(0.1 * (2 * uniforms[:, 3] - 1)) * width
+        down = -(0.1 * (2 * uniforms[:, 4] - 1)) * height
         angle = np.pi / 180 * (10.0 * (2 * uniforms[:, 2] - 1))
         cos, sin = ops.cos(angle), ops.sin(angle)
         # Output pixel (x, y) is read from input point (a0 x + a1 y + a2, b0 x + b1 y + b2), all about the centre.
@@ -269,12 +273,14 @@ model.fit(
 inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
 x = Augmentation(name="augmentation")(inputs)
 model = keras.Model(inputs, through_head(through_base(x)))
-head_epochs, head_weights = len(history), model.get_weights()
 base.trainable = True
 for layer in base.layers:
     if layer.name == "block3_conv1":
         break
     layer.trainable = False
+# The app runs the frozen layers once over each picture that stays the same, and trains and tests on what it stored.
+# Here they run every time: the same mathematics.
+head_epochs, head_weights = len(history), model.get_weights()
 batches = Batches(train_images, train_labels, 20)
 # Ends with the weights of the lowest val_loss.
 keep_best = keras.callbacks.EarlyStopping("val_loss", patience=15, restore_best_weights=True)

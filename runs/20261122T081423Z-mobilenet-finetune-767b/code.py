@@ -8,7 +8,11 @@ On the processor of the run the figures are the run's; elsewhere, and on a GPU, 
 
 import argparse
 import math
+import sys
 from pathlib import Path
+
+# Python looks for modules beside a script first, and Keras needs one of Python's own that is called code too.
+sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
 import keras
 import numpy as np
@@ -189,6 +193,8 @@ for layer in base.layers:
 for layer in base.layers:
     if isinstance(layer, layers.BatchNormalization):
         layer.trainable = False  # the base stays in inference mode
+# The app runs the frozen layers once over each picture that stays the same, and trains and tests on what it stored.
+# Here they run every time: the same mathematics.
 batches = Batches(train_images, train_labels, 32)
 # Ends with the weights of the lowest val_loss.
 keep_best = keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True)

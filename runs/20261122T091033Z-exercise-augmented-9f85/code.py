@@ -8,7 +8,11 @@ On the processor of the run the figures are the run's; elsewhere, and on a GPU, 
 
 import argparse
 import math
+import sys
 from pathlib import Path
+
+# Python looks for modules beside a script first, and Keras needs one of Python's own that is called code too.
+sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
 import keras
 import numpy as np
@@ -168,8 +172,8 @@ class Augmentation(layers.Layer):
         scale_y = (1 + 0.2 * (2 * uniforms[:, 7] - 1))
         shear = np.pi / 180 * (0.2 * (2 * uniforms[:, 5] - 1))
         lean, squash = -ops.sin(shear) * scale_y, ops.cos(shear) * scale_y
-        right = -width * (0.2 * (2 * uniforms[:, 3] - 1))
-        down = -height * (0.2 * (2 * uniforms[:, 4] - 1))
+        right = -(0.2 * (2 * uniforms[:, 3] - 1)) * width
+        down = -(0.2 * (2 * uniforms[:, 4] - 1)) * height
         angle = np.pi / 180 * (40.0 * (2 * uniforms[:, 2] - 1))
         cos, sin = ops.cos(angle), ops.sin(angle)
         # Output pixel (x, y) is read from input point (a0 x + a1 y + a2, b0 x + b1 y + b2), all about the centre.

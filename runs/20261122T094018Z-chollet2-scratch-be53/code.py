@@ -8,7 +8,11 @@ On the processor of the run the figures are the run's; elsewhere, and on a GPU, 
 
 import argparse
 import math
+import sys
 from pathlib import Path
+
+# Python looks for modules beside a script first, and Keras needs one of Python's own that is called code too.
+sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
 import keras
 import numpy as np

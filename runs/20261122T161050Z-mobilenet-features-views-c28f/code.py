@@ -8,8 +8,12 @@ On the processor of the run the figures are the run's; elsewhere, and on a GPU, 
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from tempfile import TemporaryFile
+
+# Python looks for modules beside a script first, and Keras needs one of Python's own that is called code too.
+sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
 import keras
 import numpy as np
@@ -205,21 +209,21 @@ class Augmentation(layers.Layer):
 
 # Stored views: a few changed versions of each training picture are drawn once. What the frozen layers make of them is
 # kept in half precision, and each pass over the pictures takes the next version. Training sees the same versions again
-# and again: another training than one whose pictures change anew in every epoch, and much quicker.
+# and again: another training than one whose pictures change anew in every epoch.
 def stored_views(frozen, augmentation, views):
     """Run changed training pictures through the frozen layers: float16 (views, n, ...), in a file that is not kept."""
     frozen.compile(jit_compile=XLA)
-    shape = (views, len(train_images), *frozen.output_shape[1:])
+    shape = (len(views), len(train_images), *frozen.output_shape[1:])
     with TemporaryFile(dir=".") as file:  # gone from the folder as soon as nothing needs it
         stored = np.memmap(file, "float16", "w+", shape=shape)
-    for view in range(views):
+    for place, view in enumerate(views):
         random = np.random.default_rng(np.random.SeedSequence((20230917, view)))  # whatever the seed
         uniforms = random.random((len(train_images), 10), dtype="float32")
         for start in range(0, len(train_images), 32):
             part = slice(start, start + 32)
             images = ops.convert_to_tensor(train_images[part].astype("float32"))
             changed = augmentation.change(images, ops.convert_to_tensor(uniforms[part]))
-            stored[view, part] = np.clip(frozen.predict_on_batch(changed), -65504, 65504)  # all that float16 can hold
+            stored[place, part] = np.clip(frozen.predict_on_batch(changed), -65504, 65504)  # all that float16 can hold
     return stored
 
 
@@ -251,7 +255,8 @@ def through_head(x):
 # Training
 inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
 extractor = keras.Model(inputs, through_base(inputs))
-views = stored_views(extractor, Augmentation(), 4)
+numbers = range(4)
+views = stored_views(extractor, Augmentation(), numbers)
 validation_features = extractor.predict(Batches(validation_images, validation_labels, 32), verbose=0)
 feature = keras.Input(extractor.output_shape[1:], name="feature")
 model = keras.Model(feature, through_head(feature))
