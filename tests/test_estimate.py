@@ -1,6 +1,7 @@
 """What a run will take: rates, the pace of a device from its runs, memory, and what was measured."""
 
 import json
+from statistics import median
 
 import pytest
 from handmade_runs import DATASET, write_run
@@ -95,7 +96,24 @@ def test_time_and_memory_are_within_30_percent_of_what_was_measured(name):
     assert found.memory_mb == pytest.approx(megabytes, rel=0.3)
 
 
-RECORDED = [run for run in list_runs(PROJECT / "runs") if run.reference and not run.imported]
+REFERENCES = [run for run in list_runs(PROJECT / "runs") if run.reference and not run.imported]
+# Those of before run.json told the work were trained beside other programs, those since on an idle machine.
+RECORDED = [run for run in REFERENCES if "work" not in run.info]
+IDLE = [run for run in REFERENCES if "work" in run.info]
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["features found", "features computed"])
+@pytest.mark.parametrize("name", sorted({run.recipe["id"] for run in IDLE}))
+def test_runs_recorded_on_an_idle_machine_took_what_the_rates_say_within_30_percent(name, found):
+    runs = [run for run in IDLE if run.recipe["id"] == name and found == (run.info["work"]["extracted_pictures"] == 0)]
+    if not runs:
+        pytest.skip("none was recorded")
+    recipe, pictures = make_recipe(**runs[0].recipe), runs[0].dataset["counts"]
+    keys = [each.key for each in workload(recipe, pictures).extractions]
+    told = estimate(recipe, pictures, stock=Stock(EVERYTHING, keys) if found else Stock((), ()))
+    measured = START + median(run.info["timings"]["total"] for run in runs)
+    assert told.seconds == pytest.approx(measured, rel=0.3)
+    assert told.memory_mb == pytest.approx(max(run.info["peak_memory"] for run in runs), rel=0.3)
 
 
 @pytest.mark.parametrize("name", sorted({run.recipe["id"] for run in RECORDED}))
