@@ -261,7 +261,7 @@ def pace(recipe: Recipe, train: int, runs: Sequence[Run], on: Device) -> Pace:
     """Find how fast a device is for a recipe.
 
     Runs of this recipe that were trained here say it best. Else each recipe's quickest run has a vote: what was slower
-    had to share the machine.
+    had to share the machine. Recorded reference runs have none: nobody knows what else their machine did.
 
     Args:
         recipe: what would be trained.
@@ -279,6 +279,8 @@ def pace(recipe: Recipe, train: int, runs: Sequence[Run], on: Device) -> Pace:
     quickest: dict[str, float] = {}
     told: list[Run] = []
     for run in done:
+        if run.reference:
+            continue
         name = str(run.recipe.get("id"))
         enough = sum(other.recipe.get("id") == name for other in told) >= MOST_RUNS
         found = None if enough else _measured_pace(run)
@@ -286,9 +288,8 @@ def pace(recipe: Recipe, train: int, runs: Sequence[Run], on: Device) -> Pace:
             told.append(run)
             quickest[name] = min(quickest.get(name, found), found)
     if quickest:
-        kind = "recorded reference" if all(run.reference for run in told) else "finished"
         recipes = "1 recipe" if len(quickest) == 1 else f"each of {len(quickest)} recipes"
-        words = f"Reckoned from the quickest {kind} run of {recipes}: a busy computer takes longer."
+        words = f"Reckoned from the quickest finished run of {recipes}: a busy computer takes longer."
         return Pace(median(quickest.values()), words, same)
     return Pace(1.0, f"Reckoned at the speed of {rates.CALIBRATED_ON}: no run tells yet how fast this is.", same)
 

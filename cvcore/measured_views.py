@@ -13,6 +13,7 @@ from cvcore.recipe import Recipe
 from cvcore.run_directory import Run
 from cvcore.run_settings import NAMES_ONLY
 
+DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items() if not field.is_required()}
 WORSE = 0.01  # of accuracy: what is worth a warning
 ENOUGH = 3  # seeds: one may differ by as much by chance
 
@@ -108,7 +109,8 @@ def _but_for_views(run: Run) -> str:
 
 
 def _deciding(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in recipe.items() if name not in NAMES_ONLY and name != "dataset"}
+    every = {**DEFAULTS, **recipe}  # run.json of before a field was has what it meant without one
+    return {name: value for name, value in every.items() if name not in NAMES_ONLY and name != "dataset"}
 
 
 def _mean(runs: Sequence[Run]) -> float:

@@ -96,10 +96,8 @@ def test_time_and_memory_are_within_30_percent_of_what_was_measured(name):
     assert found.memory_mb == pytest.approx(megabytes, rel=0.3)
 
 
-REFERENCES = [run for run in list_runs(PROJECT / "runs") if run.reference and not run.imported]
 # Those of before run.json told the work were trained beside other programs, those since on an idle machine.
-RECORDED = [run for run in REFERENCES if "work" not in run.info]
-IDLE = [run for run in REFERENCES if "work" in run.info]
+IDLE = [run for run in list_runs(PROJECT / "runs") if run.reference and "work" in run.info]
 
 
 @pytest.mark.parametrize("found", [True, False], ids=["features found", "features computed"])
@@ -114,20 +112,6 @@ def test_runs_recorded_on_an_idle_machine_took_what_the_rates_say_within_30_perc
     measured = START + median(run.info["timings"]["total"] for run in runs)
     assert told.seconds == pytest.approx(measured, rel=0.3)
     assert told.memory_mb == pytest.approx(max(run.info["peak_memory"] for run in runs), rel=0.3)
-
-
-@pytest.mark.parametrize("name", sorted({run.recipe["id"] for run in RECORDED}))
-def test_the_recorded_runs_of_other_recipes_tell_the_quickest_of_each_within_35_percent(name):
-    """Of each recipe the run that shared the machine least, reckoned as it was trained then."""
-    run = min((run for run in RECORDED if run.recipe["id"] == name), key=lambda run: run.info["timings"]["total"])
-    others = [other for other in RECORDED if other.recipe["id"] != name]
-    recipe = make_recipe(**run.recipe)
-    pace = estimates.pace(recipe, 1, others, Device()).times
-    seconds = run.metrics["seconds"]
-    old = workload(recipe, run.dataset["counts"], continues=bool(run.info["from_run"]), in_model="work" not in run.info)
-    told = terms_of(old, pace)
-    measured = sum(number for phase, number in seconds.items() if phase not in ("features", "pictures"))
-    assert told["steps"] + told["evaluation"] == pytest.approx(measured, rel=0.35)
 
 
 def test_a_finished_run_of_the_recipe_tells_how_fast_training_goes(tmp_path):
@@ -177,15 +161,15 @@ def test_runs_of_other_recipes_tell_the_pace_of_the_device_by_the_quickest_of_ea
     assert found.basis == "Reckoned from the quickest finished run of 1 recipe: a busy computer takes longer."
 
 
-def test_recorded_runs_tell_the_pace_and_the_memory_until_runs_of_ones_own_do(tmp_path):
+def test_recorded_runs_tell_the_memory_and_only_runs_of_ones_own_the_pace(tmp_path):
     photographs = {**DATASET, "id": "cats-and-dogs-filtered", "drawn": False}
     for seed, seconds in enumerate((300.0, 340.0, 420.0)):
         write_run(tmp_path, "exercise-scratch", seed=seed, epochs=30, dataset=photographs, reference=True,
                   timings={"total": seconds}, peak_memory=1500.0 + seed)  # fmt: skip
     recipe, runs = get_recipe("exercise-scratch"), list_runs(tmp_path)
     found = estimate(recipe, DOODLES, runs)
-    assert found.seconds == pytest.approx(300 + START, rel=0.01) and found.memory_mb == 1502
-    assert found.basis == "Reckoned from the quickest recorded reference run of 1 recipe: a busy computer takes longer."
+    assert found.seconds == estimate(recipe, DOODLES).seconds and found.memory_mb == 1502
+    assert "no run tells yet how fast this is" in found.basis
     assert estimate(recipe.with_changes(batch_size=128), DOODLES, runs).memory_mb != 1502
     write_run(tmp_path, "exercise-scratch", seed=9, epochs=30, dataset=photographs, timings={"total": 500.0})
     assert estimate(recipe, DOODLES, list_runs(tmp_path)).seconds == pytest.approx(500 + START, rel=0.01)
