@@ -13,6 +13,7 @@ from pathlib import Path
 from cvcore.errors import CvcoreError
 
 WAIT = 60.0  # seconds to wait for a lock that is kept for the time of a rename
+LONGEST_LOOK = 1.0  # seconds of waiting that one look adds at most: a machine that stood still has not waited
 _wait = ContextVar("_wait", default=WAIT)
 
 
@@ -34,7 +35,8 @@ def locked(path: Path, wait: float | None = None) -> Iterator[None]:
 
     Args:
         path: the lock file.
-        wait: seconds to wait for another process that keeps it; default WAIT, or as `waiting_at_most` says.
+        wait: seconds to wait for another process that keeps it; default WAIT, or as `waiting_at_most` says. Time in
+            which the machine stood still, and that process with it, does not count.
 
     Raises:
         CvcoreError: another process kept it all that time.
@@ -43,9 +45,11 @@ def locked(path: Path, wait: float | None = None) -> Iterator[None]:
     wait = _wait.get() if wait is None else wait
     descriptor = _open(path)
     try:
-        until = time.monotonic() + wait
+        waited, looked = 0.0, time.monotonic()
         while not try_lock(descriptor):
-            if time.monotonic() > until:
+            now = time.monotonic()
+            waited, looked = waited + min(now - looked, LONGEST_LOOK), now
+            if waited > wait:
                 raise CvcoreError(f"another process has kept {path.name} locked for {wait:.0f} seconds; end that "
                                   "process, then try again")  # fmt: skip
             time.sleep(0.005)
