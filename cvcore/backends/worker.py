@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,7 +243,11 @@ def _only_worker(folder: Path) -> Iterator[bool]:
         raise CvcoreError(f"the runs folder cannot be served ({error.strerror or error}): {folder}; make room in it or "
                           "give access to it, then start a worker again") from error  # fmt: skip
     try:
-        yield _locked(descriptor)
+        if alone := _locked(descriptor):
+            with suppress(OSError):  # on a full disk: it only says who has, or had, the lock
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield alone
     finally:
         os.close(descriptor)
 

@@ -8,11 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cvcore.errors import CvcoreError
-from cvcore.run_directory import Run, worker_alive, worker_log
+from cvcore.run_directory import Run, worker_alive, worker_lock, worker_log
 from cvcore.settings import PROJECT
 
 LONGEST_WAIT = 60.0  # seconds between two attempts to start a worker that ends at once
@@ -25,6 +25,7 @@ class _Started:
     """What this process knows of the workers it started for one runs folder."""
 
     process: subprocess.Popen[bytes] | None = None
+    leaving: list[subprocess.Popen[bytes]] = field(default_factory=list)  # they serve nothing any more
     at: float = 0.0
     failures: int = 0
     not_before: float = 0.0
@@ -68,8 +69,13 @@ def ensure(folder: Path) -> None:
 
 def _ensure(folder: Path, known: _Started) -> None:
     _look(folder, known)
-    if known.process is not None or worker_alive(folder):
+    if worker_alive(folder):
         return
+    if known.process is not None:
+        if not _has_served(folder, known.process.pid):  # it is only beginning
+            return
+        known.leaving.append(known.process)  # it has nothing to do, and would not see what was queued since
+        known.process, known.failures = None, 0
     if time.monotonic() < known.not_before:
         raise CvcoreError(known.problem or "The worker process ended; it is started again soon")
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
@@ -89,6 +95,7 @@ def _ensure(folder: Path, known: _Started) -> None:
 
 def _look(folder: Path, known: _Started) -> None:
     """Take notice of a worker of ours that has ended."""
+    known.leaving = [process for process in known.leaving if process.poll() is None]
     if known.process is None or (code := known.process.poll()) is None:
         return
     lived = time.monotonic() - known.at
@@ -102,6 +109,14 @@ def _look(folder: Path, known: _Started) -> None:
     last = last_line(worker_log(folder))
     said = f": {last}" if last else f", see {worker_log(folder).name} in the runs folder"
     known.problem = f"The worker process ended with exit code {code}{said}; it is started again in {wait:.0f} s"
+
+
+def _has_served(folder: Path, pid: int) -> bool:
+    """Say whether the worker with this number had the lock, which is free: it has given the folder up, to end."""
+    try:
+        return worker_lock(folder).read_text() == str(pid)
+    except (OSError, ValueError):
+        return False
 
 
 def problem(folder: Path) -> str | None:
