@@ -93,8 +93,9 @@ def test_killed_process_leaves_its_last_beat_and_the_run_is_interrupted(tmp_path
             "run = load_run(sys.argv[2], Path(sys.argv[1]))\n"
             "with start_attempt(run, attempt=1).heartbeat(): time.sleep(600)")  # fmt: skip
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path), run.id], cwd=PROJECT) as other:
-        wait_until(lambda: beat(run))
-        assert load_run(run.id, tmp_path).status == "running"
-        other.send_signal(signal.SIGKILL)
-        other.wait()
+        try:
+            wait_until(lambda: beat(run))
+            assert load_run(run.id, tmp_path).status == "running"
+        finally:
+            other.send_signal(signal.SIGKILL)
     assert load_run(run.id, tmp_path).status == "interrupted" and beat(run)["attempt"] == 1

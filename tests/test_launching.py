@@ -290,7 +290,6 @@ for seed in json.loads(sys.argv[5]):
 
 
 @pytest.mark.parametrize("seeds, launched, answer", [([0], 1, "AlreadyThere"), ([0, 1, 2, 3, 4], 3, "LineFull")])
-@pytest.mark.timeout(300)
 def test_two_tabs_and_two_dashboards_neither_pass_the_limit_nor_launch_a_run_twice(
     folder, pictures, lessons, seeds, launched, answer
 ):
@@ -305,7 +304,7 @@ def test_two_tabs_and_two_dashboards_neither_pass_the_limit_nor_launch_a_run_twi
         for process in processes:
             process.stdin.write("\n")
             process.stdin.flush()
-        told = [line for process in processes for line in process.communicate(timeout=240)[0].splitlines()]
+        told = [line for process in processes for line in process.communicate(timeout=300)[0].splitlines()]
     finally:
         for process in processes:
             process.kill()

@@ -12,6 +12,7 @@ from kill_while_training import MOMENTS
 from tiny_lessons import tiny_augmented, tiny_scratch, tiny_stubborn
 
 from cvcore import api
+from cvcore.attempt_writer import run_locked
 from cvcore.errors import CvcoreError, RunDamaged, RunNotFound, SupersededAttempt
 from cvcore.files import replace_json
 from cvcore.new_run import new_run as make_run
@@ -160,7 +161,7 @@ def test_keyboard_interrupt_stops_like_a_request(lessons, tmp_path):
 
 
 def content(run):
-    # A heartbeat may be under way at any time.
+    # A heartbeat may be prepared at any time.
     return {path.name: path.read_bytes() for path in run.path.iterdir() if not path.name.startswith(".")}
 
 
@@ -170,7 +171,8 @@ def test_older_attempt_writes_no_more_once_a_newer_one_has_taken_over(lessons, t
     def on_progress(now):
         if (now["epoch"], now["step"]) == (2, 1) and now["phase"] == "training":
             (run,) = list_runs(tmp_path)
-            replace_json(run.path / "run.json", {**run.info, "attempt": 2})
+            with run_locked(run.path):  # as everybody does; a heartbeat may be under way
+                replace_json(run.path / "run.json", {**run.info, "attempt": 2})
             seen.update(content(run))
 
     with pytest.raises(SupersededAttempt, match=r"attempt 2 .* has taken over"):

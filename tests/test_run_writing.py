@@ -260,7 +260,7 @@ from cvcore.run_writer import start_attempt
 run = load_run(sys.argv[2], Path(sys.argv[1]))
 writer = start_attempt(run, attempt=run.attempt)
 writer.replace_history([])
-for epoch in range(1, 100_000):
+for epoch in range(1, 10**6):
     writer.append_history({**dict.fromkeys(HISTORY_COLUMNS, 1), "epoch": epoch, "seconds": run.attempt})
 """
 
@@ -268,19 +268,20 @@ for epoch in range(1, 100_000):
 def test_attempts_that_write_at_the_same_time_never_mix(tmp_path):
     """Each attempt is overtaken while it writes as fast as it can; it must end, and its lines with it."""
     run = new(tmp_path)
-    path = os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])
-    orphans = []
-    for attempt in (1, 2, 3):
-        orphans.append(
-            subprocess.Popen([sys.executable, "-c", APPENDS, str(tmp_path), run.id], stderr=subprocess.PIPE, text=True,
-                             env={**os.environ, "PYTHONPATH": path})
-        )  # fmt: skip
-        until = time.monotonic() + 300
-        while not ((rows := load_run(run.id, tmp_path).history())["seconds"] == attempt).any() or len(rows) < 20:
-            assert time.monotonic() < until and orphans[-1].poll() is None
-        requeue_as_watchdog(run.id, tmp_path)
-    for orphan in orphans:
-        assert "SupersededAttempt" in orphan.communicate(timeout=300)[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])}
+    command, orphans = [sys.executable, "-c", APPENDS, str(tmp_path), run.id], []
+    try:
+        for attempt in (1, 2, 3):
+            orphans.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
+            until = time.monotonic() + 300
+            while not ((rows := load_run(run.id, tmp_path).history())["seconds"] == attempt).any() or len(rows) < 20:
+                assert time.monotonic() < until and orphans[-1].poll() is None
+            requeue_as_watchdog(run.id, tmp_path)
+        for orphan in orphans:
+            assert "SupersededAttempt" in orphan.communicate(timeout=300)[1]
+    finally:
+        for orphan in orphans:
+            orphan.kill()
     rows = load_run(run.id, tmp_path).history()
     assert set(rows["seconds"]) == {3.0} and rows["epoch"].tolist() == list(range(1, len(rows) + 1))
 

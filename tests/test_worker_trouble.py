@@ -23,8 +23,9 @@ PATIENCE = 300.0
 
 
 @pytest.fixture
-def served(tmp_path):
-    """An engine and the worker that uses it."""
+def served(tmp_path, monkeypatch):
+    """An engine and the worker that uses it; whom it leaves alone for a while it does until the test says otherwise."""
+    monkeypatch.setattr(worker, "ASIDE", 10**6)
     engine = Notes()
     return engine, Worker(tmp_path, engine)
 

@@ -34,7 +34,7 @@ STOPPED = {"callbacks": 4, "finetune": 3}
 def train_and_stop(name: str, pictures: Path, runs: Path) -> Run:
     def on_progress(now: dict) -> None:
         if (now["epoch"], now["step"]) == (STOPPED[name], 1):
-            request_stop(list_runs(runs)[0])
+            request_stop(next(run for run in list_runs(runs) if run.status == "running"))
 
     run = api.train(RECIPES[name], pictures, runs=runs, on_progress=on_progress)
     assert (run.status, len(run.history())) == ("stopped", STOPPED[name] - 1)
