@@ -10,7 +10,7 @@ from fake_ray import OUTPUT, TWO, Jobs, StoreThatIsAway, details, point_at_ray, 
 
 from cvcore.backends import ray_backend, ray_cluster, ray_jobs
 from cvcore.backends.ray_backend import RayEngine
-from cvcore.backends.ray_cluster import Unreachable
+from cvcore.backends.ray_cluster import Cluster, Node, Unreachable
 from cvcore.backends.ray_jobs import RayJobs
 from cvcore.backends.store import StoreTrouble
 from cvcore.errors import CvcoreError
@@ -48,6 +48,25 @@ def test_job_is_submitted_as_soon_as_the_cluster_answers(engine, runs):
     (over,) = ended(engine)
     assert (over.run_id, over.attempt, over.reason) == (run.id, 1, None) and engine.busy() == set()
     assert "the last words" in load_run(run.id, runs).log()  # it never said a word of its own
+
+
+@pytest.mark.parametrize("now", [details("FAILED", "Its node has died.", "JOB_SUPERVISOR_ACTOR_DIED"), None])
+def test_slots_of_a_node_that_may_be_gone_are_not_given_away(now, engine, runs, monkeypatch):
+    run = queued(runs)
+    engine.start(run)
+    wait_until(lambda: engine.jobs.submitted, "it is submitted")
+    assert engine.slots() == 3
+    monkeypatch.setattr(ray_backend, "look", lambda address, timeout=1: Cluster((Node(2, 0, 4000),)))
+    monkeypatch.setattr(ray_backend, "SETTLED", 10**6)
+    engine.jobs.now = now
+    ended(engine)
+    assert engine.slots() == 0 and not engine.due()
+    engine._look()  # it began too early to be sure
+    assert engine.slots() == 0
+    engine.doubted = time.monotonic()
+    assert engine.due()
+    wait_until(engine.slots, "the cluster was asked again")
+    assert engine.slots() == 1
 
 
 def test_output_of_a_run_that_told_its_end_itself_is_not_repeated(engine, runs):

@@ -28,8 +28,10 @@ from cvcore.run_directory import HEARTBEAT_FILE, Run, list_runs, load_run, reque
 
 T = TypeVar("T")
 WATCH_EVERY = 1.0  # seconds between two looks at a job
+LOOK_EVERY = 0.5  # seconds between two thoughts of whether to look at the cluster
 FETCH_EVERY = 2.0  # seconds between two looks into the store
 AGAIN_AFTER = 3.0  # seconds after which a cluster or store that did not answer is asked again
+SETTLED = 1.0  # seconds after a job that did not succeed until the cluster is sure to say whether its node lives
 KILLED_WITHIN = 15.0  # seconds for Ray to end a job that was killed; after that nobody waits for it
 SILENT_IN_STORE = 900.0  # seconds without a new heartbeat, while the store answers, for which Ray's word is taken
 OUTPUT = 8000  # characters of a job's output that a run's log takes
@@ -110,6 +112,8 @@ class RayEngine:
         self.store = RunsThroughStore(store) if store else None
         self.jobs = RayJobs(self.address, self.folder)
         self.cluster: Cluster | None = None
+        self.looked = 0.0  # when the last look began, by the monotonic clock
+        self.doubted = 0.0  # a look that began before this may count a node that is gone
         self.problems: dict[str, str] = {}
         self._board = Board(folder, self.address)
         self._watched: dict[str, _Job] = {}
@@ -117,8 +121,21 @@ class RayEngine:
         threading.Thread(target=_look_on, args=(weakref.ref(self),), name="Ray cluster", daemon=True).start()
 
     def slots(self) -> int:
-        """What the cluster's nodes have room for; 0 while it does not answer."""
-        return self.cluster.slots() if self.cluster and "cluster" not in self.problems else 0
+        """What the cluster's nodes have room for; 0 while it does not answer, or may have just lost a node.
+
+        On slots of a node that is gone two jobs would wait in Ray, which need not take them in the order of the line.
+        """
+        known = self.cluster if "cluster" not in self.problems and self.looked >= self.doubted else None
+        return known.slots() if known else 0
+
+    def doubt(self) -> None:
+        """Take no slot for free before the cluster was asked again: a job has ended otherwise than it should."""
+        self.doubted = time.monotonic() + SETTLED
+
+    def due(self) -> bool:
+        """Say whether it is time for another look."""
+        now = time.monotonic()
+        return now - self.looked >= Board.EVERY or self.looked < self.doubted <= now
 
     def room_for(self, run: Run) -> bool:
         """Leave that to Ray."""
@@ -165,11 +182,13 @@ class RayEngine:
             job.killed.set()
 
     def _look(self) -> None:
+        began = time.monotonic()
         try:
             self.cluster = look(self.address)
             self.problems.pop("cluster", None)
         except Exception as error:  # noqa: BLE001  (the thread that looks goes on, and so does the worker)
             self.problems["cluster"] = _told(error)
+        self.looked = began
         problems = list(self.problems.values())
         try:
             self._board.write(self.cluster, problems[-1] if problems else None)
@@ -180,11 +199,12 @@ class RayEngine:
 def _look_on(known: weakref.ref[RayEngine]) -> None:
     """Look every few seconds, for as long as somebody has the engine."""
     while True:
-        time.sleep(Board.EVERY)
+        time.sleep(LOOK_EVERY)
         engine = known()
         if engine is None:
             return
-        engine._look()
+        if engine.due():
+            engine._look()
         del engine
 
 
@@ -211,6 +231,8 @@ class _Job(threading.Thread):
             while kind_of(details := self._watch()) == NEVER_PLACED:  # others have the nodes: it waits on
                 self.engine.jobs.remove(self.id)
                 self._patiently(self._submit)
+            if details is None or details.status.value != "SUCCEEDED":
+                self.engine.doubt()
             self._bring_home()
             reason, again = why(details)
             if self.killed.is_set():
