@@ -117,6 +117,7 @@ class _Script:
             self.reading(),
             code_views.with_views(code_parts.BATCHES) if network.views else code_parts.BATCHES,
             *([code_parts.STREAM] if streams else []),
+            code_parts.PIPELINE,
             self.every_epoch(),
             *schedule_sources(self.phases),
             *([code_parts.BFLOAT16] if self.recipe.mixed_precision else []),
@@ -238,7 +239,7 @@ class _Script:
                 model = "test_model"
                 lines += [*self.network.for_test_pictures(), f"{model} = keras.Model(test_inputs, x)"]
                 lines += compiled(model, self.network)
-            batches = f"Batches(test_{kind}, test_labels, 64)"
+            batches = f"pipeline(Batches(test_{kind}, test_labels, 64))"
             lines.append(f"test_loss, test_accuracy = {model}.evaluate({batches}, verbose=0)")
             lines.append('print(f"test_loss {test_loss:.6g}  test_accuracy {test_accuracy:.6g}")')
         custom = [*map(self.network.augmentation, self.network.policies)]

@@ -244,6 +244,25 @@ class Stream(Batches):
         super().shuffle(done + 1)  # each pass has its own order
         return super().__getitem__(place)'''
 
+PIPELINE = '''\
+def pipeline(batches):
+    """Give Keras batches by a pipeline that TensorFlow does not tune; another backend takes them as they are.
+
+    With TensorFlow 2.21 the end of an epoch may wait up to a minute for the tuner, which has nothing to tune here.
+    """
+    if keras.config.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    inputs, labels = batches[0]
+    shapes = (tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype), tf.TensorSpec((None,), labels.dtype))
+    made = tf.data.Dataset.from_generator(
+        lambda: (batches[index] for index in range(len(batches))), output_signature=shapes
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(1).with_options(options)'''
+
 EVERY_EPOCH = Template('''\
 history = []
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")

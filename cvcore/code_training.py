@@ -41,7 +41,8 @@ def training(network: NetworkCode, place: int, counts: Mapping[str, list[int]]) 
             *below,
             *code_views.views_taken(recipe, pictures, first=not place),
             f"views = stored_views(extractor, {network.augmentation(policy)}(), numbers)",
-            "validation_features = extractor.predict(Batches(validation_images, validation_labels, 32), verbose=0)",
+            "batches = pipeline(Batches(validation_images, validation_labels, 32))",
+            "validation_features = extractor.predict(batches, verbose=0)",
             *above,
         ]
     elif recipe.base and not phase.on_features:
@@ -70,8 +71,8 @@ def training(network: NetworkCode, place: int, counts: Mapping[str, list[int]]) 
             *_decay(recipe),
             *compiled("model", network, recipe),
             "model.fit(",
-            "    batches,",
-            f"    validation_data=Batches({evaluated}, 64),",
+            "    pipeline(batches),",
+            f"    validation_data=pipeline(Batches({evaluated}, 64)),",
             f"    epochs={recipe.epochs},",
             *_callbacks(phase, skipped),
             "    shuffle=False,",
@@ -107,7 +108,7 @@ def _features(network: NetworkCode, splits: list[str]) -> list[str]:
         if name == "test" and network.other_test:
             extractor = "test_extractor"
             lines += [*network.for_test_pictures(), f"{extractor} = keras.Model(test_inputs, x)"]
-        batches = f"Batches({name}_images, {name}_labels, 32)"
+        batches = f"pipeline(Batches({name}_images, {name}_labels, 32))"
         lines.append(f"{name}_features = {extractor}.predict({batches}, verbose=0)")
     return [
         *lines,

@@ -16,13 +16,6 @@ from cvcore.run_directory import Run
 DRIVER = """
 import contextlib, json, os, runpy, sys, traceback
 import keras
-if keras.config.backend() == "tensorflow":
-    # As the app does (cvcore/devices.py): what is let go of one script's pipelines would keep the next ones waiting.
-    import tensorflow
-    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
-    options, tuned = tensorflow.data.Options(), PyDatasetAdapter.get_tf_dataset
-    options.autotune.enabled = False
-    PyDatasetAdapter.get_tf_dataset = lambda adapter: tuned(adapter).with_options(options)
 for line in sys.stdin:
     sys.argv = json.loads(line)
     os.chdir(os.path.dirname(sys.argv[0]))

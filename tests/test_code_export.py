@@ -220,7 +220,7 @@ def test_nobodys_text_becomes_code():
         info = info_of(SCRATCH.with_changes(title=text), (text, "other"), text)
         tree = ast.parse(standalone_script({**info, "run": text}))
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        assert imported == {"argparse", "math", "sys", "keras", "numpy"}
+        assert imported == {"argparse", "math", "sys", "keras", "numpy", "tensorflow"}
         values = {
             node.targets[0].id: ast.literal_eval(node.value)
             for node in tree.body

@@ -124,6 +124,33 @@ def test_an_epoch_takes_its_steps_from_passes_that_go_on(runs):
     assert seen[:10] != seen[10:20]
 
 
+def test_pipeline_of_a_script_is_not_tuned_and_gives_the_batches_in_their_order():
+    """What is let go waits for its tuner, up to a minute and with Python's lock held."""
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        pytest.skip("the other backends take batches as they are")
+    names = run_part(standalone_script(info_of(PLAIN)), "epoch_seed", "Batches", "pipeline", SEED=2)
+    batches = names["Batches"](np.arange(10)[:, None], np.arange(10), 4)
+    made = names["pipeline"](batches)
+    for epoch in (1, 2):
+        batches.shuffle(epoch)
+        seen = list(made)
+        assert [label for _, labels in seen for label in np.asarray(labels)] == batches.order.tolist()
+        assert all(np.array_equal(inputs[:, 0], labels) and inputs.dtype == "float32" for inputs, labels in seen)
+    assert len(made) == 3 and made.options().autotune.enabled is False
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, GREYS, NOTE, FEWER_TUNED], ids=lambda recipe: recipe.id)
+def test_keras_is_given_batches_by_such_a_pipeline_only(recipe):
+    tree = ast.parse(standalone_script(info_of(recipe)))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)
+             and getattr(node.func, "attr", None) in ("fit", "evaluate", "predict")]  # fmt: skip
+    given = [value for call in calls for value in
+             (*call.args, *(word.value for word in call.keywords if word.arg == "validation_data"))]  # fmt: skip
+    assert len(given) >= 2 and all(value.func.id == "pipeline" for value in given)
+
+
 def test_fewer_training_pictures_are_those_of_the_run(runs):
     home = runs["fewer"][1]
     assert "train: 7 of them are trained on" in (home / "printed.txt").read_text()

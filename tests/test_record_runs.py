@@ -6,6 +6,7 @@ import pytest
 from handmade_runs import write_run
 from photograph_runs import write_photograph_run
 
+from cvcore.code_export import standalone_script
 from cvcore.errors import CvcoreError
 from cvcore.run_directory import list_runs, load_run
 from cvcore.settings import PROJECT
@@ -97,6 +98,14 @@ def test_the_shipped_runs_are_within_the_limit_and_have_no_other_files():
         if not run.imported:
             record_runs.check(run)
         assert {path.name for path in run.path.iterdir()} <= set(record_runs.SHIPPED), run.id
+
+
+def test_script_of_each_shipped_run_is_what_its_export_is_today():
+    """Where the exporter changed, write them anew: the text of `standalone_script(run.info)` into each code.py."""
+    runs = [run for run in list_runs(PROJECT / "runs") if run.reference and not run.imported]
+    assert runs
+    old = [run.id for run in runs if (run.path / "code.py").read_text("utf-8") != standalone_script(run.info)]
+    assert not old
 
 
 def test_the_doodle_tool_leaves_the_photographs_alone(tmp_path, monkeypatch):

@@ -131,6 +131,25 @@ class Batches(keras.utils.PyDataset):
         return self.inputs[rows].astype("float32"), self.labels[rows]
 
 
+def pipeline(batches):
+    """Give Keras batches by a pipeline that TensorFlow does not tune; another backend takes them as they are.
+
+    With TensorFlow 2.21 the end of an epoch may wait up to a minute for the tuner, which has nothing to tune here.
+    """
+    if keras.config.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    inputs, labels = batches[0]
+    shapes = (tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype), tf.TensorSpec((None,), labels.dtype))
+    made = tf.data.Dataset.from_generator(
+        lambda: (batches[index] for index in range(len(batches))), output_signature=shapes
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(1).with_options(options)
+
+
 history = []
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -223,8 +242,8 @@ model.compile(
     jit_compile=XLA,
 )
 model.fit(
-    batches,
-    validation_data=Batches(validation_images, validation_labels, 64),
+    pipeline(batches),
+    validation_data=pipeline(Batches(validation_images, validation_labels, 64)),
     epochs=100,
     callbacks=[keep_best, EveryEpoch(batches)],
     shuffle=False,
