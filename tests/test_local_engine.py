@@ -25,7 +25,7 @@ from cvcore.settings import PROJECT
 SUMMARY = {"id": "two", "fingerprint": "f" * 64, "counts": {}, "class_names": ["a", "b"]}
 PATIENCE = 300.0
 SLEEPS = "import time; time.sleep(1000)"
-BURNS = "while True: pass"
+BURNS = "import time\nuntil = time.monotonic() + 400\nwhile time.monotonic() < until: pass"
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 
@@ -84,12 +84,14 @@ def test_child_steps_back_by_its_niceness_in_a_session_of_its_own_and_dies_first
     engine, run = engines(tmp_path), queued(tmp_path)
     engine.start(run)
     pid = engine._children[run.id].pid
-    assert os.getpriority(os.PRIO_PROCESS, pid) == 7 and os.getsid(pid) == pid != os.getsid(0)
+    lowest = 0 if os.geteuid() == 0 else os.getpriority(os.PRIO_PROCESS, 0)  # nobody else may raise their priority
+    assert os.getpriority(os.PRIO_PROCESS, pid) == max(7, lowest) and os.getsid(pid) == pid != os.getsid(0)
     if before is not None:
         assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1:] in (["7"], [])
         assert own_group.read_text() == before
-    if Path("/proc/self/oom_score_adj").exists():
-        assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == str(priority.DIES_FIRST)
+    if (own_score := Path("/proc/self/oom_score_adj")).exists():
+        score = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+        assert score == max(priority.DIES_FIRST, int(own_score.read_text()))
 
 
 @pytest.mark.parametrize("word", ["much", "-1"])
@@ -101,31 +103,44 @@ def test_niceness_that_is_none_is_a_sentence_and_starts_nothing(tmp_path, engine
     assert engine.busy() == set() and set(psutil.Process().children()) <= before
 
 
-def cpu_seconds(process):
-    return sum(process.cpu_times()[:2])
+# A worker whose training takes all it gets, beside a server that does. Nothing else is in their session, where it would
+# take from the server's share.
+TWO_ON_A_CORE = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = sys.argv[3:]
+import psutil
+from test_local_engine import BURNS, Engine, queued
+engine, run = Engine(Path(sys.argv[1]), BURNS), queued(Path(sys.argv[1]))
+server = psutil.Popen([sys.executable, "-c", BURNS], start_new_session=sys.argv[2] == "elsewhere")
+try:
+    engine.start(run)
+    child = psutil.Process(engine._children[run.id].pid)
+    core = sorted(child.cpu_affinity())[-1]
+    for process in (server, child):
+        process.cpu_affinity([core])
+    time.sleep(0.5)
+    before = [sum(process.cpu_times()[:2]) for process in (server, child)]
+    taken = [0, 0]
+    while sum(taken) < 3:
+        time.sleep(0.1)
+        taken = [sum(process.cpu_times()[:2]) - was for process, was in zip((server, child), before)]
+    print(taken[1] / sum(taken))
+finally:
+    for process in (server, *(child.process for child in engine._children.values())):
+        process.kill()
+"""
 
 
 @pytest.mark.skipif(not AUTOGROUP.exists() or not hasattr(psutil.Process, "cpu_affinity"), reason="needs Linux")
-@pytest.mark.parametrize("elsewhere", [True, False], ids=["server in another session", "server in the worker's"])
-def test_child_gets_a_small_part_of_a_core_that_a_server_wants_too(tmp_path, engines, monkeypatch, elsewhere):
-    monkeypatch.setenv("CVCORE_NICENESS", "10")
-    engine, run = engines(tmp_path, BURNS), queued(tmp_path)
-    server = psutil.Popen([sys.executable, "-c", BURNS], start_new_session=elsewhere)
-    try:
-        engine.start(run)
-        child = psutil.Process(engine._children[run.id].pid)
-        core = sorted(child.cpu_affinity())[-1]
-        for process in (server, child):
-            process.cpu_affinity([core])
-        time.sleep(0.5)
-        before = cpu_seconds(server), cpu_seconds(child)
-        wait_until(lambda: cpu_seconds(server) + cpu_seconds(child) - sum(before) > 3)
-        taken = cpu_seconds(child) - before[1]
-        # A tenth, more where processes of the server's session are on that core too; half without stepping back.
-        assert taken / (cpu_seconds(server) - before[0] + taken) < 0.4
-    finally:
-        server.kill()
-        server.wait()
+@pytest.mark.parametrize("server", ["elsewhere", "in the session of the worker"])
+def test_child_gets_a_small_part_of_a_core_that_a_server_wants_too(tmp_path, monkeypatch, server):
+    monkeypatch.setenv("CVCORE_NICENESS", str(min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)))
+    words = [str(tmp_path), server, str(PROJECT), str(Path(__file__).parent)]
+    done = subprocess.run([sys.executable, "-c", TWO_ON_A_CORE, *words], capture_output=True, text=True,
+                          timeout=PATIENCE, start_new_session=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.3  # a tenth; half without stepping back
 
 
 def test_each_child_sees_a_gpu_of_its_own(tmp_path, engines):
@@ -278,19 +293,26 @@ def test_count_of_kills_is_that_of_the_control_group_else_of_the_machine(tmp_pat
 
 
 # Runs in a control group of 120 MB: its child takes more.
-IN_A_SMALL_GROUP = """
+IN_A_SMALL_GROUP = '''
 import dataclasses, json, os, sys, time
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
 from test_local_engine import Engine, queued
 folder = Path(sys.argv[2])
-engine = Engine(folder, "taken = bytearray(10**9)")
+# It takes nothing before the kernel has been told that it is to die first: this process has more until then.
+engine = Engine(folder, """
+import time
+from pathlib import Path
+while int(Path("/proc/self/oom_score_adj").read_text()) < 500:
+    time.sleep(0.01)
+taken = bytearray(10**9)
+""")
 engine.start(queued(folder, 50.0))
 while not (gone := engine.ended()):
     time.sleep(0.05)
 print(json.dumps(dataclasses.asdict(gone[0])))
-"""
+'''
 
 
 @pytest.fixture
@@ -304,7 +326,11 @@ def small_group():
     try:
         group.mkdir()
         (group / limit).write_text("120000000")
+        if (swap := group / "memory.swap.max").exists():
+            swap.write_text("0")
     except OSError as error:
+        if group.is_dir():
+            group.rmdir()
         pytest.skip(f"no control group that limits memory can be made here: {error}")
     yield group
     wait_until(lambda: not (group / "cgroup.procs").read_text())

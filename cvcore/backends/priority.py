@@ -25,8 +25,10 @@ def lower(pid: int, niceness: int) -> None:
     """
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
-    with suppress(OSError):
-        Path(f"/proc/{pid}/oom_score_adj").write_text(str(DIES_FIRST))
+    with suppress(OSError, ValueError):
+        score = Path(f"/proc/{pid}/oom_score_adj")
+        if int(score.read_text()) < DIES_FIRST:  # in a container all processes may have more
+            score.write_text(str(DIES_FIRST))
     for _ in range(5):
         try:
             Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
