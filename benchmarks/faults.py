@@ -79,19 +79,22 @@ def command_processes(module: str, folder: Path) -> list[psutil.Process]:
 
 
 class Dashboard:
-    """`streamlit run app.py` on a free port of this machine."""
+    """`streamlit run app.py` on a port of this machine that, on Linux, nobody else is given meanwhile."""
 
     def __init__(self, runs: Path, log: Path) -> None:
         self.runs, self.log = runs, log
         self.process: subprocess.Popen[bytes] | None = None
+        self._kept = socket.socket()
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else the dashboard may not listen there
+        self._kept.bind(("127.0.0.1", 0))
+        self.port = self._kept.getsockname()[1]
+        if sys.platform != "linux":
+            self._kept.close()
 
     def start(self) -> None:
         """Start it, and return at once."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless",
-                   "true", "--server.address", "127.0.0.1"]  # fmt: skip
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port),
+                   "--server.headless", "true", "--server.address", "127.0.0.1"]  # fmt: skip
         environment = {**os.environ, "CVCORE_RUNS": str(self.runs)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
@@ -103,6 +106,11 @@ class Dashboard:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._kept.close()
 
 
 @dataclass
@@ -132,7 +140,7 @@ class Faults:
 
     def close(self) -> None:
         """End the dashboard, the worker and what still trains."""
-        self.dashboard.kill()
+        self.dashboard.close()
         for module in ("worker", "job"):
             for process in command_processes(module, self.runs):
                 with suppress(psutil.Error):

@@ -29,6 +29,13 @@ def runs(tmp_path, monkeypatch):
     return point_at_ray(monkeypatch, tmp_path)
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Wait for who answers here, in a thread of this process, however busy that is."""
+    real = urllib.request.urlopen
+    monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout=None: real(request, timeout=PATIENCE))
+
+
 @pytest.mark.parametrize("source", sorted((PROJECT / "cvcore").rglob("*.py")), ids=lambda path: path.name)
 def test_only_ray_jobs_names_ray(source):
     names = set()
@@ -124,7 +131,7 @@ ALIVE = {"state": "ALIVE", "resources_total": {"CPU": 8.0, "GPU": 2.0, "memory":
 NODES = (200, {"data": {"result": {"result": [ALIVE, {**ALIVE, "state": "DEAD"}]}}})
 
 
-def test_nodes_that_live_are_counted_and_the_token_is_shown(monkeypatch):
+def test_nodes_that_live_are_counted_and_the_token_is_shown(patient, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "t0ken")
     with Dashboard(version=VERSION, nodes=NODES) as dashboard:
         assert look(dashboard.address) == Cluster((Node(8, 2, 4000, "H100"),))
@@ -144,34 +151,30 @@ def test_nodes_that_live_are_counted_and_the_token_is_shown(monkeypatch):
         ({"version": VERSION, "nodes": (200, {"data": {"result": {"result": [{}]}}})}, "does not tell its nodes"),
     ],
 )
-def test_what_answers_and_is_no_fitting_cluster_is_a_sentence(answers, sentence):
+def test_what_answers_and_is_no_fitting_cluster_is_a_sentence(patient, answers, sentence):
     with Dashboard(**answers) as dashboard, pytest.raises(Unreachable, match=sentence):
         look(dashboard.address)
 
 
 class closed_port:
-    """An address at which nobody listens."""
-
-    def __enter__(self):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            return f"http://127.0.0.1:{free.getsockname()[1]}"
-
-    def __exit__(self, *error):
-        pass
-
-
-class silent_port:
-    """An address that takes connections and never says a word."""
+    """An address at which nobody listens, nor does meanwhile: it is taken."""
 
     def __enter__(self):
         self.socket = socket.socket()
         self.socket.bind(("127.0.0.1", 0))
-        self.socket.listen(64)
         return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
 
     def __exit__(self, *error):
         self.socket.close()
+
+
+class silent_port(closed_port):
+    """An address that takes connections and never says a word."""
+
+    def __enter__(self):
+        address = super().__enter__()
+        self.socket.listen(64)
+        return address
 
 
 @pytest.mark.parametrize("port", [closed_port, silent_port])
@@ -275,7 +278,7 @@ ODD = (
 
 
 @pytest.mark.parametrize("address", [speaks_http_2, *ODD])
-def test_address_that_is_no_dashboard_is_told_every_time_and_ends_no_worker(address, runs, monkeypatch):
+def test_address_that_is_no_dashboard_is_told_every_time_and_ends_no_worker(address, runs, patient, monkeypatch):
     run = queued(runs)
     with address() if callable(address) else contextlib.nullcontext(address) as there:
         monkeypatch.setenv("CVCORE_RAY_ADDRESS", there)
@@ -300,7 +303,7 @@ def test_whatever_asking_a_cluster_leads_to_ends_neither_page_nor_worker(runs, m
 
 
 @pytest.mark.parametrize("amount", ["Infinity", "NaN", "-Infinity", "1e999"])
-def test_cluster_whose_amounts_are_none_is_a_sentence(amount):
+def test_cluster_whose_amounts_are_none_is_a_sentence(patient, amount):
     nodes = json.dumps(NODES[1]).replace('"CPU": 8.0', f'"CPU": {amount}')
     answers = {"version": VERSION, "nodes": (200, nodes)}
     with Dashboard(**answers) as dashboard, pytest.raises(Unreachable, match="does not tell its nodes"):

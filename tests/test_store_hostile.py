@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("s3fs", reason="the store is optional: pip install -r requirements-ray.txt")
 pytest.importorskip("moto", reason="the S3 server of the tests is not installed: make setup-dev")
 
-from s3_server import SECRET, make_bucket, options, s3_server
+from s3_server import SECRET, kept_port, make_bucket, options, s3_server
 from store_at_hand import PATIENCE, new_store, queued, send_run_json, wait_until
 from tiny_lessons import tiny_scratch, write_lesson
 
@@ -230,9 +230,14 @@ def test_run_given_up_here_is_not_brought_back(store, runs):
     assert list_runs(runs) == []
 
 
-def test_store_that_is_away_is_a_sentence_and_what_was_written_arrives_when_it_is_back(runs, tmp_path, monkeypatch):
-    with s3_server() as endpoint:
-        port = int(endpoint.rpartition(":")[2])
+@pytest.fixture
+def port():
+    with kept_port() as port:
+        yield port
+
+
+def test_store_that_is_away_is_a_sentence_and_what_was_written_arrives_when_it_is_back(runs, port, monkeypatch):
+    with s3_server(port) as endpoint:
         monkeypatch.setenv("CVCORE_STORE", make_bucket(endpoint, "away"))
         monkeypatch.setenv("CVCORE_STORE_OPTIONS", json.dumps(options(endpoint)))
         store = open_store()
