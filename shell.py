@@ -29,6 +29,7 @@ PAGES = {
     "compare": ("Compare", ":material/stacked_line_chart:"),
     "storage": ("Storage", ":material/storage:"),
 }
+RECENT = 8  # addresses of a picker that a click may still come with
 log = logging.getLogger("fourways")
 
 
@@ -219,8 +220,7 @@ def pick_runs(label: str, key: str, saved: SavedRuns) -> list[Run]:
     asked = st.query_params.get_all("runs")
     told = [name for name in asked if name in saved.labels]
     name = _named(key, saved.labels)
-    # The URL wins when the page opens and when it has changed under us (back, forward); otherwise the widget does.
-    if name not in st.session_state or told != st.session_state.get(f"{key}_told"):
+    if name not in st.session_state or _address_counts(key, told, st.session_state[name]):
         st.session_state[name] = told or usual
     picked = st.multiselect(label, list(saved.labels), format_func=saved.labels.__getitem__, key=name,
                             placeholder="Choose runs")  # fmt: skip
@@ -231,7 +231,7 @@ def pick_runs(label: str, key: str, saved: SavedRuns) -> list[Run]:
             st.query_params["runs"] = told
         else:
             st.query_params.pop("runs", None)
-    st.session_state[f"{key}_told"] = told
+    _note_address(key, asked, told, picked)
     ids = (run_id for one in picked for run_id in saved.together.get(one, (one,)))
     return [by_id[run_id] for run_id in dict.fromkeys(ids)]
 
@@ -257,7 +257,7 @@ def pick_run(label: str, key: str, among: list[Run], owner: str | None = None) -
     names = {run.id: _name(run) for run in among}
     told = st.query_params.get("run")
     name = _named(key, names)
-    if st.session_state.get(name) not in by_id or told != st.session_state.get(f"{key}_told"):
+    if st.session_state.get(name) not in by_id or _address_counts(key, told, st.session_state[name]):
         # An imported history may be any visitor's; it opens only when it is asked for or nothing else is there.
         opens = min(among, key=lambda run: (run.imported, run.reference, run.owner not in (None, owner)))
         st.session_state[name] = told if told in by_id else opens.id
@@ -265,7 +265,7 @@ def pick_run(label: str, key: str, among: list[Run], owner: str | None = None) -
     _say_gone(key, int(told is not None and told not in by_id), [picked])
     if picked != told:
         st.query_params["run"] = picked
-    st.session_state[f"{key}_told"] = picked
+    _note_address(key, told, picked, picked)
     return by_id[picked]
 
 
@@ -284,6 +284,27 @@ def _named(key: str, labels: dict[str, str]) -> str:
         name = following
     st.session_state[f"{key}_labels"] = number, labels
     return name
+
+
+def _address_counts(key: str, told: Any, chosen: Any) -> bool:
+    """Say whether the URL decides what a picker has, and not the widget: when it has changed under us (back, forward).
+
+    A click that soon follows another one comes with a URL of before, as the browser has not heard of the new one yet:
+    then the click counts.
+
+    Args:
+        key: the picker's.
+        told: what the URL names.
+        chosen: what the widget has.
+    """
+    last, picked, recent = st.session_state.get(f"{key}_told", (None, None, []))
+    return told != last and not (chosen != picked and told in recent)
+
+
+def _note_address(key: str, asked: Any, told: Any, picked: Any) -> None:
+    """Note what a picker has, what the URL named, and what it is to name from now on."""
+    _, _, recent = st.session_state.get(f"{key}_told", (None, None, []))
+    st.session_state[f"{key}_told"] = told, picked, [*recent, asked, told][-RECENT:]
 
 
 def _say_gone(key: str, gone: int, picked: list[str]) -> None:

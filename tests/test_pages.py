@@ -147,24 +147,24 @@ def hostile_error(name):
 
 
 def test_a_known_error_is_its_sentence():
-    page = AppTest.from_function(known_error).run()
+    page = AppTest.from_function(known_error, default_timeout=300).run()
     assert [as_shown(box.value) for box in page.error] == ["image_size must be at least 32; received 16"]
 
 
 def test_an_unexpected_error_is_one_sentence_without_its_details_and_goes_to_the_log(caplog):
-    page = AppTest.from_function(unexpected_error).run()
+    page = AppTest.from_function(unexpected_error, default_timeout=300).run()
     assert len(page.error) == 1 and not page.exception
     assert "secret detail" not in page.error[0].value
     assert "secret detail" in caplog.text
 
 
 def test_what_comes_after_a_block_that_failed_is_drawn_too():
-    page = AppTest.from_function(unexpected_error).run()
+    page = AppTest.from_function(unexpected_error, default_timeout=300).run()
     assert [text.value for text in page.markdown] == ["after"]
 
 
 def test_a_class_name_full_of_markdown_is_shown_as_it_is():
-    page = AppTest.from_function(hostile_error, args=(HOSTILE,)).run()
+    page = AppTest.from_function(hostile_error, default_timeout=300, args=(HOSTILE,)).run()
     (box,) = page.error
     assert HOSTILE in as_shown(box.value)
     assert not re.search(r"(?<!\\)[!\[\]()*`$<>:]", box.value)
@@ -285,6 +285,30 @@ def test_a_comparison_keeps_its_runs_when_a_label_changes_and_takes_the_click_of
     assert page.query_params["runs"] in (one, [one])
     page.run()
     assert shown(page)[1] == [one]
+
+
+def test_a_second_click_counts_where_the_browser_has_not_heard_of_the_address_of_the_first(runs):
+    references = write_reference_runs(runs)
+    page = draw("compare")
+    page.multiselect[0].set_value(references[:3]).run()
+    for chosen in (references[:2], references[:1]):
+        before = page.query_params.pop("runs")
+        page.multiselect[0].set_value(chosen).run()
+        assert shown(page)[1] == chosen and page.query_params["runs"] in (chosen, chosen[0])
+    page.query_params["runs"] = before  # back: the address has changed and the picker has not
+    assert shown(page.run())[1] == before
+
+
+def test_a_second_pick_on_train_counts_where_the_browser_has_not_heard_of_the_address_of_the_first(runs):
+    first, second, third = (write_run(runs, "doodle-scratch", seed=seed) for seed in (1, 2, 3))
+    page = draw("train", run=first)
+    for picked in (second, third):
+        page.selectbox(key="train_run").set_value(picked)
+        page.query_params["run"] = first
+        page.run()
+        assert page.selectbox(key="train_run").value == picked and page.query_params["run"] == picked
+    page.query_params["run"] = second
+    assert page.run().selectbox(key="train_run").value == second
 
 
 def test_compare_says_how_many_runs_of_its_address_are_not_there_until_the_choice_changes(runs):
