@@ -1,11 +1,10 @@
 """Pages drawn by AppTest in a runs folder of their own, shared by the tests of pages."""
 
-import platform
 import re
 
-import psutil
 from streamlit.testing.v1 import AppTest
 
+from cvcore.processes import this_process
 from cvcore.settings import PROJECT
 
 
@@ -34,5 +33,4 @@ def sound(page):
 
 
 def living(**owner):
-    process = psutil.Process()
-    return {"pid": process.pid, "started": process.create_time(), "host": platform.node(), **owner}
+    return {**this_process(), **owner}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dashboard import Server, Visit, serving, visiting
+from dashboard import PATIENCE, Server, Visit, serving, visiting
 from handmade_runs import write_reference_runs
 from playwright.sync_api import Browser, sync_playwright
 
@@ -17,7 +17,7 @@ CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-b
 def browser() -> Iterator[Browser]:
     # Not for the session: Playwright's event loop runs as long, and no test of the process may begin one of its own.
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=find(), args=CHROMIUM.split())
+        chromium = playwright.chromium.launch(executable_path=find(), args=CHROMIUM.split(), timeout=PATIENCE)
         yield chromium
         chromium.close()
 

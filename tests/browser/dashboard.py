@@ -1,6 +1,7 @@
 """The dashboard as a real server, and a visit to it by a real browser."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,16 @@ from cvcore.settings import PROJECT
 
 # Streamlit's own search for its base path on a deep link; it finds it at the next attempt.
 EXPECTED_404 = ("/_stcore/health", "/_stcore/host-config")
+# What is said of a connection that took over 15 s, and is opened at the next attempt, and of what a page was still
+# fetching when it was left. An answer that is no good, such as a 404, is no such thing.
+BROKEN_OFF = re.compile(r"^WebSocket connection to|WebSocket onerror|DoInitPings|net::ERR_|Failed to fetch")
+PATIENCE = 300_000  # milliseconds
+SETTLED = """() => {
+  const app = document.querySelector("[data-testid=stApp]")
+  return app?.dataset.testConnectionState === "CONNECTED" && app.dataset.testScriptState === "notRunning"
+    && document.querySelector("h1") && !document.querySelector("[data-testid=stSkeleton], [data-stale=true]")
+}"""
+_held: list[socket.socket] = []
 
 
 @dataclass
@@ -34,9 +45,12 @@ class Server:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Give a port that no other process gets: it stays bound here, and a server that reuses addresses may listen."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _held.append(held)
+    return held.getsockname()[1]
 
 
 @contextmanager
@@ -45,6 +59,7 @@ def serving(folder: Path, runs: Path, cache: Path, port: int | None = None, *fla
     port = port or free_port()
     environment = {**os.environ, "CVCORE_RUNS": str(runs), "CVCORE_CACHE": str(cache)}
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), *flags]
+    command += ["--server.websocketPingInterval", "600"]  # seconds: a machine that stalls hangs nobody up
     log = folder / f"server-{port}-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=output)
@@ -88,14 +103,12 @@ class Visit:
     said: list[str]
 
     def settle(self) -> None:
-        """Wait until the script has run and nothing is being drawn."""
-        self.page.wait_for_selector("h1", timeout=300_000)
-        self.page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=300_000)
-        self.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=300_000)
-        self.page.wait_for_timeout(300)
+        """Wait until the script has run and what it drew is there. Right after a click it may not have begun to."""
+        self.page.wait_for_function(SETTLED)
 
     def check(self) -> None:
         """Hold the page to what every page owes: no traceback, no error box, a quiet console."""
+        self.page.wait_for_selector("[data-testid=stApp][data-test-connection-state=CONNECTED]")
         text = self.page.locator("body").inner_text()
         assert "Traceback" not in text
         assert self.page.get_by_test_id("stException").count() == 0, text
@@ -105,11 +118,11 @@ class Visit:
 
 def visiting(browser: Browser, width: int = 1280, height: int = 1000) -> Visit:
     page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-    page.set_default_timeout(300_000)  # milliseconds
+    page.set_default_timeout(PATIENCE)
     visit = Visit(page, [])
 
     def listen(message) -> None:
-        expected = message.location.get("url", "").endswith(EXPECTED_404)
+        expected = message.location.get("url", "").endswith(EXPECTED_404) or BROKEN_OFF.search(message.text)
         if message.type == "error" and not expected:
             visit.said.append(f"{message.text} ({message.location.get('url')})")
 

@@ -1,8 +1,9 @@
 import json
 
 import pytest
-from dashboard import free_port, serving, visiting, wait_until
+from dashboard import PATIENCE, free_port, serving, visiting, wait_until
 from handmade_runs import write_run
+from playwright.sync_api import expect
 
 from cvcore.run_directory import list_runs, load_run
 
@@ -44,15 +45,13 @@ def test_a_comparison_reopens_from_its_address_as_it_was(server, visit, runs):
     visit.page.get_by_text("Loss", exact=True).click()
     for name in ("Fine-tuned", "Features"):
         visit.page.get_by_role("button", name=f"Remove {name}").click()
-        visit.settle()
-    visit.page.wait_for_url(lambda url: "runs=" in url and "compare_metric=Loss" in url)
+    visit.page.wait_for_url(lambda url: url.count("runs=") == 2 and "compare_metric=Loss" in url)
     address = visit.page.url
     assert all(run_id in address for run_id in chosen)
     visit.page.goto("about:blank")
     visit.page.goto(address)
     visit.settle()
-    visit.page.wait_for_selector(".js-plotly-plot .gtitle")
-    assert visit.page.locator(".gtitle").first.text_content() == "Loss by epoch"
+    visit.page.locator(".gtitle", has_text="Loss by epoch").first.wait_for()
     assert "Fine-tuned" not in visit.page.get_by_test_id("stMultiSelect").inner_text()
     visit.check()
 
@@ -128,5 +127,6 @@ def test_deleting_a_run_does_not_leave_the_confirmation_open_for_the_next(server
     visit.page.wait_for_url(f"**run={kept}")
     visit.settle()
     assert not (runs / unwanted).exists()
-    assert visit.page.get_by_role("button", name="Delete this run").count() == 0
+    visit.page.get_by_text(f"Run {kept},").wait_for()
+    expect(visit.page.get_by_role("button", name="Delete this run")).to_have_count(0, timeout=PATIENCE)
     visit.check()

@@ -1,6 +1,7 @@
 """The benchmark of pages on a few runs: it sees a page being finished, whatever the machine's speed."""
 
 import pytest
+from dashboard import PATIENCE
 
 from benchmarks import classroom, pages
 from benchmarks.made_up_runs import write_runs
@@ -12,6 +13,9 @@ def test_every_kind_of_visit_to_compare_with_all_runs_is_noted(browser, tmp_path
     write_runs(tmp_path / "runs", 20, epochs=5)
     monkeypatch.setenv("CVCORE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("CVCORE_CACHE", str(cache))
+    # A machine that stalls for a while loses no connection.
+    monkeypatch.setenv("STREAMLIT_SERVER_WEBSOCKET_PING_INTERVAL", "600")  # seconds
+    monkeypatch.setattr(pages, "PATIENCE", PATIENCE)
     case = Case("compare", 20, EVERY)
     with classroom.dashboard(tmp_path) as (url, server):
         pages.visit(browser, url, server, case, again=1)

@@ -1,5 +1,7 @@
 """What a browser sends as labels, and what it sends just before a click: nothing of either is lost."""
 
+import re
+
 import pytest
 from dashboard import wait_until
 from handmade_runs import write_run
@@ -20,6 +22,12 @@ def metric(visit, words):
     visit.page.get_by_text(words, exact=True).first.click()
     visit.page.locator(".gtitle", has_text=f"{words} by epoch").first.wait_for()
     visit.settle()
+
+
+def press_at_once(visit, name):
+    """Press a button in the moment in which the field that has been typed into is left, before any answer comes."""
+    button = visit.page.get_by_role("button", name=name)
+    button.evaluate("button => { document.activeElement.blur(); button.click() }")
 
 
 def test_compare_keeps_its_runs_when_one_of_them_is_renamed_by_somebody(server, visit, runs):
@@ -81,12 +89,12 @@ def test_a_launch_takes_the_setting_that_was_typed_just_before(server, visit, ru
     for seed, epochs in ((5, 3), (6, 2)):
         visit.page.get_by_label("Seed", exact=True).fill(str(seed))
         visit.page.get_by_label("Epochs", exact=True).fill(str(epochs))
-        visit.page.get_by_role("button", name="Launch").click()
+        press_at_once(visit, "Launch")
         wait_until(lambda seed=seed: any(run.seed == seed for run in list_runs(runs)))
         (run,) = [run for run in list_runs(runs) if run.seed == seed]
         assert run.recipe["epochs"] == epochs
         visit.page.wait_for_url(f"**run={run.id}")
-        visit.page.get_by_text("Launched").wait_for()
+        visit.page.get_by_text(re.compile(r"\bLaunched\b")).wait_for()
         visit.settle()
     assert len([run for run in list_runs(runs) if not run.reference]) == 2
     visit.check()
@@ -100,7 +108,7 @@ def test_a_launch_of_what_cannot_be_launched_says_why(server, visit, runs):
     visit.page.get_by_text("More settings").click()
     visit.settle()
     visit.page.get_by_label("Learning rate", exact=True).fill("0")
-    visit.page.get_by_role("button", name="Launch").click()
+    press_at_once(visit, "Launch")
     visit.page.get_by_text("Nothing was launched").wait_for()
     visit.settle()
     assert not [run for run in list_runs(runs) if not run.reference]
