@@ -3,7 +3,9 @@
 import json
 import logging
 import os
+import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,19 @@ def test_the_queue_is_looked_after_until_the_server_ends_and_what_fails_is_logge
     said = [record.getMessage() for record in caplog.records]
     assert [bool(record.exc_info) for record in caplog.records] == [True, True, False]
     assert "could not be looked after" in said[0] and said[2] == "no room"
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_small_packets_to_browsers_wait_for_no_acknowledgement(family):
+    if not Path("/dev/fd").is_dir():
+        pytest.skip("this system does not list what is open")
+    host = "127.0.0.1" if family == socket.AF_INET else "::1"
+    with socket.socket(family) as listening:  # as Streamlit opens it
+        try:
+            listening.bind((host, 0))
+        except OSError:
+            pytest.skip("this system has no such addresses")
+        listening.listen()
+        assert serving.send_at_once() >= 1
+        with socket.create_connection(listening.getsockname()[:2]), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
