@@ -23,25 +23,28 @@ def class_probabilities(outputs: np.ndarray) -> np.ndarray:
     return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
 
 
-def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean of -log p(true class), p clipped to 1e-7 as Keras clips it."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(chosen, 1e-7, 1 - 1e-7)).mean())
-
-
 def predicted_labels(probabilities: np.ndarray) -> np.ndarray:
     """Return the most probable class of each row; with two classes the second needs more than 0.5, as in Keras."""
     return probabilities.argmax(axis=1)
 
 
-def test_metrics(probabilities: np.ndarray | None, labels: np.ndarray | None) -> dict[str, Any]:
-    """Return test_loss, test_accuracy, its 95 % Wilson interval and test_count; all null without a test split."""
+def test_metrics(
+    probabilities: np.ndarray | None = None, labels: np.ndarray | None = None, loss: float | None = None
+) -> dict[str, Any]:
+    """Return test_loss, test_accuracy, its 95 % Wilson interval and test_count; all null without a test split.
+
+    Args:
+        probabilities: float (n, classes) of the test pictures.
+        labels: int (n,).
+        loss: as Keras evaluates it. Of probabilities it is another where they are 0 or 1: with TensorFlow, Keras takes
+            what the last activation was given, so that being sure and wrong costs what it should, as in val_loss.
+    """
     if probabilities is None or labels is None or len(labels) == 0:
         return {"test_loss": None, "test_accuracy": None, "test_accuracy_interval": None, "test_count": 0}
     correct = int((predicted_labels(probabilities) == labels).sum())
     low, high = wilson_interval(correct, len(labels))
     return {
-        "test_loss": cross_entropy(probabilities, labels),
+        "test_loss": loss,
         "test_accuracy": correct / len(labels),
         "test_accuracy_interval": [low, high],
         "test_count": len(labels),

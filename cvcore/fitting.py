@@ -287,7 +287,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 class StopCheck(keras.callbacks.Callback):
-    """Stop a prediction at a batch boundary when asked to."""
+    """Stop a prediction or an evaluation at a batch boundary when asked to."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -295,6 +295,8 @@ class StopCheck(keras.callbacks.Callback):
 
     def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.session.report("evaluating", 0, 0)
+
+    on_test_batch_end = on_predict_batch_end
 
 
 def _finite(value: Any) -> float | None:

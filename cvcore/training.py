@@ -16,7 +16,7 @@ from cvcore.base_weights import BaseWeights, find_weights
 from cvcore.batches import EvaluationBatches, TrainingBatches, validation_rows
 from cvcore.datasets import Dataset, find_dataset
 from cvcore.errors import CvcoreError, StoppedOnRequest, SupersededAttempt
-from cvcore.fitting import StopCheck, assign, compile_model, compile_with, fit, predicting
+from cvcore.fitting import StopCheck, assign, compile_model, compile_with, fit
 from cvcore.models import Network, build, count_parameters
 from cvcore.new_run import check_fits
 from cvcore.recipe import make_recipe
@@ -193,6 +193,7 @@ class Session:
         last = self.phases[-1]
         cut, model = data.cut(network, last.trainable), None
         parts: list[tuple[str, list[str], np.ndarray, np.ndarray]] = []
+        tested_with: tuple[Any, ...] = ()
         otherwise = self.recipe.test_preprocessing if self.recipe.tests_other_pixels else None
         tested = network.preprocessed(otherwise) if otherwise else network
         for split, seen in (("validation", network), ("test", tested)):
@@ -200,15 +201,20 @@ class Session:
                 seen_cut = cut if seen is network else data.cut(seen, last.trainable)
                 inputs, labels = data.inputs(split, seen, seen_cut), data.labels(split)
                 if model is None or seen is not network:
-                    model = predicting(seen_cut.above if seen_cut else seen.model())
+                    model = seen_cut.above if seen_cut else seen.model()
+                    if not model.compiled:
+                        compile_with(model, None)
                 batches = EvaluationBatches(inputs, labels)
                 outputs = model.predict(batches, verbose=0, callbacks=[StopCheck(self)])
-                parts.append((split, paths, labels, evaluation.class_probabilities(np.asarray(outputs, np.float64))))
-        test = next(((part[3], part[2]) for part in parts if part[0] == "test"), (None, None))
+                found = evaluation.class_probabilities(np.asarray(outputs, np.float64))
+                parts.append((split, paths, labels, found))
+                if split == "test":
+                    figures = model.evaluate(batches, verbose=0, callbacks=[StopCheck(self)], return_dict=True)
+                    tested_with = found, labels, float(figures["loss"])
         final = network.model(last.recipe.augmentation)
         self.save_checkpoint(final)
         self.writer.text("predictions.csv", evaluation.predictions_csv(parts, data.class_names))
-        self.write_metrics(evaluation.test_metrics(*test), count_parameters(final))
+        self.write_metrics(evaluation.test_metrics(*tested_with), count_parameters(final))
         self.timings["evaluation"] = round(time.perf_counter() - began, 3)
         self.timings["total"] = round(self.elapsed(), 3)
         self.writer.finish("done", timings=self.timings, work=self.work, peak_memory=devices.peak_memory_mb())
@@ -220,7 +226,7 @@ class Session:
             assign(self.network.changing_weights(), self.state.best)
             model = self.network.model(self.phases[-1].recipe.augmentation)
             self.save_checkpoint(model)
-            self.write_metrics(evaluation.test_metrics(None, None), count_parameters(model))
+            self.write_metrics(evaluation.test_metrics(), count_parameters(model))
         sentence = "Stopped on request before the test set was used; resume it to finish."
         timings = {**self.timings, "total": round(self.elapsed(), 3)}
         self.writer.finish("stopped", sentence, timings=timings, work=self.work, peak_memory=devices.peak_memory_mb())

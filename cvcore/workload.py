@@ -99,7 +99,8 @@ class Workload:
         decode: pictures that it decodes.
         extractions: in their order.
         trainings: one a phase.
-        evaluated: pictures that the best checkpoint predicts at the end.
+        evaluated: pictures that the best checkpoint is given at the end: those of the test split twice, once for its
+            predictions and once for its loss.
         megapixels: of one picture's file.
         read: splits whose pictures it looks at.
     """
@@ -193,7 +194,7 @@ def workload(
     read |= {"test"} if trainings[-1].validated_in_model else set()
     there = pictures_there(counts)
     decode = sum(there.get(split, 0) for split in read if split not in stock.decoded)
-    evaluated = pictures.get("validation", 0) + pictures.get("test", 0)
+    evaluated = pictures.get("validation", 0) + 2 * pictures.get("test", 0)
     return Workload(pictures, decode, tuple(extractions.values()), tuple(trainings), evaluated, stock.megapixels,
                     frozenset(read))  # fmt: skip
 

@@ -9,7 +9,7 @@ from cvcore import api, base_weights, stored_epochs
 from cvcore.batches import validation_rows
 from cvcore.datasets import pixels
 from cvcore.errors import InvalidRecipe
-from cvcore.evaluation import cross_entropy
+from cvcore.fitting import compile_with
 from cvcore.models import build
 from cvcore.run_directory import list_runs, load_run, request_stop
 
@@ -17,6 +17,10 @@ from cvcore.run_directory import list_runs, load_run, request_stop
 def probabilities(run, split):
     rows = run.predictions().query("split == @split")
     return rows[run.dataset["class_names"]].to_numpy()
+
+
+def cross_entropy(probabilities, labels):
+    return -np.log(probabilities[np.arange(len(labels)), labels]).mean()
 
 
 def test_an_epoch_of_steps_reports_and_counts_them(lessons, tmp_path):
@@ -45,6 +49,19 @@ def test_part_of_the_validation_pictures_gives_the_figures_and_all_are_predicted
     assert run.metrics["val_loss"] == pytest.approx(cross_entropy(found[rows], labels[rows]), abs=1e-4)
     assert run.metrics["val_accuracy"] == pytest.approx((found[rows].argmax(axis=1) == labels[rows]).mean(), abs=1e-6)
     assert cross_entropy(found, labels) != pytest.approx(run.metrics["val_loss"], abs=1e-4)
+
+
+def test_test_loss_is_what_keras_evaluates_also_where_outputs_are_0_or_1(lessons, tmp_path):
+    dataset = lessons.dataset()
+    run = api.train(tiny_features, dataset, runs=tmp_path, optimizer="adam", learning_rate=10, epochs=1)
+    labels, found = dataset.labels("test"), probabilities(run, "test")
+    assert found[np.arange(len(labels)), labels].min() < 1e-7, "sure and wrong"
+    model = keras.saving.load_model(run.path / "model.keras", compile=False)
+    compile_with(model, None)
+    images = np.float32(pixels(dataset, "test", tiny_features.image_size, "bilinear", False))
+    assert run.metrics["test_loss"] == pytest.approx(model.evaluate(images, labels, verbose=0)[0], rel=1e-3)
+    if keras.config.backend() == "tensorflow":  # which does not clip
+        assert run.metrics["test_loss"] > cross_entropy(np.clip(found, 1e-7, 1), labels) + 1
 
 
 def test_both_phases_are_validated_on_the_pictures_that_the_run_itself_says(lessons, tmp_path, monkeypatch):
