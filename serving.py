@@ -43,8 +43,8 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 def send_at_once() -> int:
     """Have the sockets that this process listens on send small packets at once (TCP_NODELAY).
 
-    Streamlit opens its socket in a way for which asyncio leaves Nagle's algorithm on. Each small file then waits 40 ms for
-    the browser's acknowledgement of its headers, the files of a first visit together for half a second. Connections
+    Streamlit opens its socket in a way for which asyncio leaves Nagle's algorithm on. Each small file then waits 40 ms
+    for the browser's acknowledgement of its headers, the files of a first visit together for half a second. Connections
     take the option over from the socket that they came in by.
 
     Returns:
