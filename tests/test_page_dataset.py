@@ -36,7 +36,8 @@ def data(tmp_path, monkeypatch):
     write_classes(tmp_path / "data" / "many", {"train/a": 30, "train/b": 5, "validation/a": 1, "validation/b": 1})
     (tmp_path / "data" / "many" / "train" / "a" / "words.jpg").write_text("no picture")
     shell.dataset.clear()
-    return tmp_path / "data"
+    yield tmp_path / "data"
+    shell.dataset.clear()  # these drawings are no other test's
 
 
 def page(**params: str) -> AppTest:
