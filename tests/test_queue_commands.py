@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from handmade_runs import write_run
 from tiny_lessons import tiny_scratch
 
-from cvcore import published, waiting_line
+from cvcore import admission, published, waiting_line
 from cvcore.backends import worker_process
 from cvcore.backends.worker import _only_worker
 from cvcore.cli import main
@@ -27,7 +27,11 @@ def folder(tmp_path):
 
 @pytest.fixture
 def command(lessons, folder, monkeypatch):
-    """Run a command on a runs folder of its own; no worker starts by itself. Returns click's result."""
+    """Run a command on a runs folder of its own; no worker starts by itself, and there is memory for any run.
+
+    Returns click's result.
+    """
+    monkeypatch.setattr(admission, "room_here", lambda runs: admission.Room(100_000))
     monkeypatch.setitem(published.RECIPES, tiny_scratch.id, tiny_scratch)
     monkeypatch.setattr(worker_process, "ensure", lambda folder: None)
     monkeypatch.setenv("CVCORE_WORKER_IDLE", "0")
