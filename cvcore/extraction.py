@@ -108,11 +108,6 @@ def extracted(
         return activations.fill(named, len(images), shape, what["dtype"], compute, on_chunk, chunk=CHUNK)
 
 
-def bytes_of_row(cut: Cut) -> int:
-    """Return how many bytes the activations of one picture as it is take on disk."""
-    return 4 * int(np.prod(cut.below.output_shape[1:]))
-
-
 def _whole_chunk(rows: np.ndarray) -> np.ndarray:
     """Fill a smaller last chunk up with its first row: another size would make TensorFlow trace the base again."""
     missing = CHUNK - len(rows)

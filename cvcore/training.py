@@ -157,7 +157,7 @@ class Session:
     def fit_phase(self, phase: Phase, network: Network, changing: list[Any], data: TrainingData) -> None:
         """Train the whole model on pictures, or what is above the cut on activations of them; evaluate it there."""
         recipe, policy = phase.recipe, phase.recipe.augmentation
-        cut = data.cut(network, phase.trainable, wanted=bool(recipe.views))
+        cut = data.cut(network, phase)
         model = whole = network.model(policy)
         evaluated = cut.above if cut else whole
         inputs: Any
@@ -191,14 +191,14 @@ class Session:
         self.report("evaluating", 0, 0)
         network.train_only(self.phases[-1].trainable)
         last = self.phases[-1]
-        cut, model = data.cut(network, last.trainable), None
+        cut, model = data.cut(network, last), None
         parts: list[tuple[str, list[str], np.ndarray, np.ndarray]] = []
         tested_with: tuple[Any, ...] = ()
         otherwise = self.recipe.test_preprocessing if self.recipe.tests_other_pixels else None
         tested = network.preprocessed(otherwise) if otherwise else network
         for split, seen in (("validation", network), ("test", tested)):
             if paths := data.paths(split):
-                seen_cut = cut if seen is network else data.cut(seen, last.trainable)
+                seen_cut = cut if seen is network else data.cut(seen, last)
                 inputs, labels = data.inputs(split, seen, seen_cut), data.labels(split)
                 if model is None or seen is not network:
                     model = seen_cut.above if seen_cut else seen.model()

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvcore import activations
+from cvcore import activations, layer_counts
 from cvcore.batches import Rows, mean_image
 from cvcore.datasets import Dataset, pixels
 from cvcore.datasets.subset import training_rows
-from cvcore.extraction import bytes_of_row, extracted, what_is_stored
+from cvcore.extraction import extracted, what_is_stored
 from cvcore.models import Cut, Network
 from cvcore.recipe import Recipe
+from cvcore.strategies import Phase
 from cvcore.views import view_uniforms, views_used
+from cvcore.workload import stores
 
 if TYPE_CHECKING:
     from cvcore.training import Session
@@ -60,20 +62,19 @@ class TrainingData:
             return None
         return mean_image(self.pictures("train"), self.pictures("validation"))
 
-    def cut(self, network: Network, trainable: str, wanted: bool = False) -> Cut | None:
-        """Return where the network is cut for what is trained, or None where pictures are all it can be given.
+    def cut(self, network: Network, phase: Phase) -> Cut | None:
+        """Return where the network is cut for what a phase trains, or None where it is given pictures.
+
+        They are what it is given where nothing is frozen, and where `workload.stores` says that storing does not pay or
+        the store cannot hold it: the same mathematics, at each look at a picture.
 
         Args:
-            network: with this part trainable.
-            trainable: as a phase says it.
-            wanted: also where the store cannot hold the activations of all pictures as they are, which else makes each
-                look at one go through the frozen part again: the same mathematics, slower.
+            network: with the phase's part trainable.
+            phase: of the run.
         """
-        cut = network.cut(trainable)
-        if cut is None or wanted:
-            return cut
         rows = sum(len(self.labels(split)) for split in self.dataset.counts)
-        return cut if activations.fits(rows * bytes_of_row(cut)) else None
+        divided = layer_counts.network(phase.recipe, phase.trainable)
+        return network.cut(phase.trainable) if stores(phase.recipe, divided, rows, activations.limit()) else None
 
     def inputs(self, split: str, network: Network, cut: Cut | None) -> np.ndarray | Rows:
         """Return what the part above the cut takes for a split, or what the whole model takes where there is no cut."""

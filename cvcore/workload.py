@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from cvcore import rates
 from cvcore.layer_counts import Layer, Network, network
 from cvcore.recipe import Recipe
 from cvcore.strategies import phases
@@ -162,8 +163,7 @@ def workload(
     for stage in stages:
         chosen, net = stage.recipe, network(stage.recipe, stage.trainable, classes)
         augments = chosen.augmentation is not None and not chosen.augmentation.is_identity
-        as_they_are = sum(pictures.values()) * net.below[-1].outputs * FLOAT32 if net.below else 0
-        cut = bool(net.below) and (stock.limit is None or as_they_are <= stock.limit or bool(chosen.views))
+        cut = stores(chosen, net, sum(pictures.values()), stock.limit)
         if in_model and not stage.on_features:
             cut = False
         trained_on_stored = cut and (not augments or bool(chosen.views))
@@ -197,6 +197,28 @@ def workload(
     evaluated = pictures.get("validation", 0) + 2 * pictures.get("test", 0)
     return Workload(pictures, decode, tuple(extractions.values()), tuple(trainings), evaluated, stock.megapixels,
                     frozenset(read))  # fmt: skip
+
+
+def stores(recipe: Recipe, net: Network, pictures: int, limit: int | None = None) -> bool:
+    """Say whether a phase stores what its frozen layers make of pictures, or runs them at each look at a picture.
+
+    It stores where running them takes at least as long as writing what they make, at the rates of the device that
+    `rates` was calibrated on, whatever it trains on: a recipe is trained in the same way everywhere. A cut near the
+    input saves little work and makes many times the bytes of the pixels. Views are stored in any case: the phase is
+    trained on them.
+
+    Args:
+        recipe: of the phase.
+        net: as the phase divides it.
+        pictures: of all splits, as many as the run uses.
+        limit: bytes that may be stored; what the pictures as they are make must be within it. None for any number.
+    """
+    if not net.below or recipe.views:
+        return bool(net.below)
+    of_a_picture = net.below[-1].outputs * FLOAT32
+    if limit is not None and pictures * of_a_picture > limit:
+        return False
+    return rates.forwards(net.below, pictures=1, batches=0) >= of_a_picture * rates.STORED
 
 
 def pictures_there(counts: Mapping[str, object]) -> dict[str, int]:

@@ -17,8 +17,10 @@ from cvcore.datasets import pixel_cache
 from cvcore.extraction import extracted, what_is_stored
 from cvcore.fitting import assign, compile_model, reseed, values
 from cvcore.models import build
-from cvcore.training_data import _Meter
+from cvcore.strategies import phases
+from cvcore.training_data import TrainingData, _Meter
 from cvcore.views import view_uniforms
+from cvcore.workload import workload
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 2, 40)
@@ -71,6 +73,20 @@ def test_convnet_and_a_base_trained_from_its_first_layer_have_nothing_to_cut():
     network = build(recipe, 2)
     network.train_only("block1_conv1")
     assert network.cut("block1_conv1") is None
+
+
+def test_a_run_stores_where_its_estimate_says_so(lessons):
+    dataset = lessons.dataset()
+    for layer, pays, changes in (("block1_conv1", False, {}), ("block2_conv1", False, {}), ("block4_conv1", True, {}),
+                                 ("block2_conv1", True, {"views": 2})):  # fmt: skip
+        recipe = tiny_finetune.with_changes(unfreeze_from=layer, **changes)
+        network, phase = build(recipe, 2), phases(recipe)[-1]
+        network.train_only(phase.trainable)
+        found = TrainingData(SimpleNamespace(recipe=recipe), dataset).cut(network, phase)
+        reckoned = workload(recipe, dataset.counts).trainings[-1]
+        assert (found is not None) == (not reckoned.validated_in_model) == pays, layer
+        if found:
+            assert np.prod(found.below.output_shape[1:]) == reckoned.network.below[-1].outputs
 
 
 @pytest.mark.parametrize("trainable", ["head", "block4_conv1"])
