@@ -288,9 +288,11 @@ def _beside(
 
 
 def add_histories() -> None:
-    """Offer to import saved histories."""
-    with st.expander("Add saved histories", icon=":material/upload_file:"):
-        import_panel.draw()
+    """Offer to import saved histories; what that takes is drawn, and its scripts loaded, once somebody opens it."""
+    added = st.expander("Add saved histories", icon=":material/upload_file:", key="add_histories", on_change="rerun")
+    if added.open:
+        with added:
+            import_panel.draw()
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -95,6 +95,9 @@ def test_the_panel_without_a_file_offers_no_import(runs):
 def test_a_history_uploaded_on_compare_is_compared_at_once(runs):
     references = write_reference_runs(runs)
     page = draw("compare")
+    assert not page.get("file_uploader")  # what a closed expander holds is not drawn
+    page.session_state["add_histories"] = True  # as a click opens it
+    page.run()
     page.get("file_uploader")[0].set_value([("pets.json", data(FOUR), "application/json")]).run()
     page.button(key="import_go").click().run()
     assert sound(page)
