@@ -318,6 +318,7 @@ def test_cluster_without_room_for_one_run_says_what_a_run_takes(runs, monkeypatc
 
 def test_board_of_the_worker_is_what_pages_read_while_it_is_fresh(runs, monkeypatch):
     runs.mkdir()
+    monkeypatch.setattr(Board, "FRESH", 1e9)  # however long this test stands still
     board = Board(runs, "http://head:8265")
     board.write(TWO, "The store could not be read (x); it is tried again.")
     monkeypatch.setattr(ray_backend, "worker_alive", lambda folder: True)
