@@ -183,8 +183,8 @@ class File:
     """An array's file.
 
     Attributes:
-        path: ends in .npy when it is whole, in .part while it is filled or since that was interrupted, in .tmp while
-            pictures are decoded into it.
+        path: ends in .npy when it is whole, in .part while it is filled or since that was interrupted; in .tmp where
+            it is another temporary file.
         written: bytes it takes.
         bytes: bytes it takes or, while it is filled, will take.
         changed: when it was last written, in seconds since 1970.
@@ -217,8 +217,8 @@ def _arrays() -> list[Path]:
     found = [path for path in _listing(activations_folder())
              if KEY.fullmatch(path.stem) and path.suffix in (".npy", ".part")]  # fmt: skip
     for folder in _listing(pixels_folder()):
-        found += [path for path in _listing(folder)
-                  if (path.suffix == ".npy" and not path.name.startswith(".")) or _temporary(path)]  # fmt: skip
+        found += [path for path in _listing(folder) if _temporary(path)
+                  or (path.suffix in (".npy", ".part") and not path.name.startswith("."))]  # fmt: skip
     return found
 
 

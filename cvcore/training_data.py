@@ -44,14 +44,10 @@ class TrainingData:
         """Return the decoded pictures of a split, uint8 (n, image_size, image_size, channels)."""
         recipe, meter = self.session.recipe, _Meter(self.session, f"reading {split} pictures")
 
-        def progress(done: int, pictures: int) -> None:
-            meter.computed = done
-            meter.show(done, pictures)
-
         with meter.noted("pictures", "decoded_pictures"):
             images = pixels(
-                self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias, progress=progress,
-                color_mode=recipe.color_mode,
+                self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias, progress=meter.show,
+                color_mode=recipe.color_mode, on_decoded=meter.count,
             )  # fmt: skip
         return images if split != "train" or self.rows is None else Rows(images, self.rows)
 

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from cvcore import activations, cache_room
+from cvcore import activations, cache_room, filling
 from cvcore.activations import fill, key_of, stored
 from cvcore.errors import CvcoreError, StoppedOnRequest
 from cvcore.locks import locked, waiting_at_most
@@ -152,7 +152,7 @@ def test_a_record_that_says_nothing_sure_starts_again(folder, text):
 def test_rows_are_recorded_only_after_they_are_on_the_disk(folder, monkeypatch):
     """A power cut loses what was not synced, so the record may say no more than what was."""
     synced, recorded = [0], []
-    real_sync, real_record = os.fsync, activations.replace_json
+    real_sync, real_record = os.fsync, filling.replace_json
 
     def fsync(descriptor):
         part = folder / f"{KEY}.part"
@@ -165,8 +165,8 @@ def test_rows_are_recorded_only_after_they_are_on_the_disk(folder, monkeypatch):
         real_record(path, document)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(activations, "replace_json", record)
-    monkeypatch.setattr(activations, "RECORD_EVERY", 0.0)
+    monkeypatch.setattr(filling, "replace_json", record)
+    monkeypatch.setattr(filling, "RECORD_EVERY", 0.0)
     filled()
     header = (folder / f"{KEY}.npy").stat().st_size - ROWS * 24
     assert [done for done, _ in recorded] == [0, 4, 8, 10]
@@ -203,9 +203,9 @@ def test_a_missing_or_damaged_description_takes_nothing_away(folder):
 FILL_SLOWLY = """
 import sys
 import numpy as np
-from cvcore import activations
+from cvcore import filling
 from cvcore.activations import fill
-activations.RECORD_EVERY = 0.0
+filling.RECORD_EVERY = 0.0
 def compute(start, stop):
     print(start, flush=True)
     sys.stdin.readline()
@@ -272,7 +272,7 @@ def test_who_waits_can_be_stopped(folder):
 
 
 def test_many_at_once_compute_every_row_once(monkeypatch):
-    monkeypatch.setattr(activations, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(filling, "LOOK_EVERY", 0.001)
     bases = [Base() for _ in range(8)]
     results = []
     threads = [threading.Thread(target=lambda base=base: results.append(filled(base))) for base in bases]
@@ -287,7 +287,7 @@ def test_many_at_once_compute_every_row_once(monkeypatch):
 
 
 def test_a_disk_that_fills_up_is_one_sentence_and_gets_its_room_back(folder, monkeypatch):
-    real, writes = activations._write, []
+    real, writes = filling._write, []
 
     def write(stream, data):
         writes.append(len(data))
@@ -295,7 +295,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_gets_its_room_back(folder, mon
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(stream, data)
 
-    monkeypatch.setattr(activations, "_write", write)
+    monkeypatch.setattr(filling, "_write", write)
     with pytest.raises(CvcoreError, match=r"^The activations could not .* \(no space left on device\); free[^\n]*$"):
         filled()
     assert not (folder / f"{KEY}.part").exists()
@@ -344,7 +344,7 @@ def test_what_cannot_be_mapped_is_computed_once_and_a_sentence(monkeypatch):
 
     base = Base()
     monkeypatch.setattr(cache_room.np, "memmap", refused)
-    with pytest.raises(CvcoreError, match=r"^The activations just computed cannot be mapped[^\n]*CVCORE_CACHE[^\n]*$"):
+    with pytest.raises(CvcoreError, match=r"^The activations just stored cannot be mapped[^\n]*CVCORE_CACHE[^\n]*$"):
         filled(compute)
     assert base.computed == list(range(ROWS))
 

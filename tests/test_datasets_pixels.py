@@ -1,5 +1,6 @@
 """Decoded pixels: right rows, decoded once, safe against a full disk, changed files and two processes."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from handmade_pictures import SPLIT_COUNTS, gradient, write_classes
 from PIL import Image
 
+from cvcore import cache_entries, filling
 from cvcore.datasets import load_picture, open_dataset, pictures, pixel_cache, pixels, resize
 from cvcore.datasets.pixel_cache import pixels_path
 from cvcore.errors import DatasetError
@@ -161,18 +163,15 @@ def test_a_file_changed_after_opening_is_one_sentence_and_no_half_file(dataset, 
 
 
 def test_disk_full_is_one_sentence_and_no_half_file(dataset, monkeypatch):
-    class Full:
-        def __init__(self, stream):
-            self.stream, self.left = stream, 500
+    write, written = filling._write, []
 
-        def write(self, data):
-            self.left -= memoryview(data).nbytes
-            if self.left < 0:
-                raise OSError(28, "No space left on device")
-            return self.stream.write(data)
+    def full(stream, data):
+        written.append(len(data))
+        if sum(written) > 500:
+            raise OSError(28, "No space left on device")
+        write(stream, data)
 
-    replace = pixel_cache.replace_file
-    monkeypatch.setattr(pixel_cache, "replace_file", lambda path, write: replace(path, lambda s: write(Full(s))))
+    monkeypatch.setattr(filling, "_write", full)
     with pytest.raises(DatasetError, match=r"decoded pictures could not be written .*no space left on device"):
         pixels(dataset, "train", 8, "nearest", False)
     assert files_below(dataset) == []
@@ -186,13 +185,21 @@ def test_no_room_is_said_before_decoding(dataset, monkeypatch):
         pixels(dataset, "train", 64, "nearest", False)
 
 
-def test_an_interruption_leaves_no_half_file(dataset):
+def test_what_was_decoded_before_an_interruption_is_not_decoded_again(dataset):
     def stop(done, total):
-        raise KeyboardInterrupt
+        if done == 3:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         pixels(dataset, "train", 8, "nearest", False, progress=stop)
-    assert files_below(dataset) == []
+    assert sorted(path.suffix for path in files_below(dataset)) == [".json", ".part"]
+    (entry,) = cache_entries.entries()
+    assert not entry.whole and entry.words.endswith("unfinished")
+    decoded = []
+    array = pixels(dataset, "train", 8, "nearest", False, on_decoded=decoded.append)
+    assert sum(decoded) == 5 and sorted(path.suffix for path in files_below(dataset)) == [".json", ".npy"]
+    for row, picture in zip(array, dataset.split("train"), strict=True):
+        assert np.array_equal(row, resize(load_picture(dataset.root / picture.path), 8, "nearest", False))
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"words"])
@@ -210,19 +217,60 @@ def test_a_map_cut_short_is_made_again(dataset):
     assert np.array_equal(pixels(dataset, "train", 8, "nearest", False), whole)
 
 
-def test_two_processes_at_once(dataset):
-    """Each child opens the folder and decodes; whoever is last replaces the file whole, with the same bytes."""
-    script = (
-        "import sys; from cvcore.datasets import open_dataset, pixels; d = open_dataset(sys.argv[1]);"
-        "print(int(pixels(d, 'train', 200, 'bilinear', False).sum()))"
-    )
-    children = [
-        subprocess.Popen([sys.executable, "-c", script, str(dataset.root)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    sums = {int(child.communicate(timeout=300)[0]) for child in children}
-    assert [child.returncode for child in children] == [0, 0]
-    assert sums == {int(pixels(dataset, "train", 200, "bilinear", False).sum())}
+DECODE_SLOWLY = """
+import sys
+from cvcore import filling
+from cvcore.datasets import open_dataset, pixels
+filling.RECORD_EVERY = 0.0
+def progress(done, pictures):
+    print(done, flush=True)
+    sys.stdin.readline()
+pixels(open_dataset(sys.argv[1]), "train", 8, "nearest", False, progress=progress)
+print("done", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def another_process(dataset):
+    """A process that decodes the same, a picture for each line it is sent, and has decoded the first."""
+    child = subprocess.Popen([sys.executable, "-c", DECODE_SLOWLY, str(dataset.root)], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True)  # fmt: skip
+    try:
+        assert child.stdout.readline() == "1\n"
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_who_wants_the_same_waits_with_its_progress_and_decodes_the_rest_when_the_other_is_killed(dataset):
+    seen, decoded = [], []
+
+    def progress(done, pictures):
+        seen.append((done, pictures))
+        if len(seen) == 2:
+            child.kill()
+
+    with another_process(dataset) as child:
+        array = pixels(dataset, "train", 8, "nearest", False, progress=progress, on_decoded=decoded.append)
+    assert seen[:2] == [(1, 8), (1, 8)] and seen[-1] == (8, 8) and sum(decoded) == 7
+    for row, picture in zip(array, dataset.split("train"), strict=True):
+        assert np.array_equal(row, resize(load_picture(dataset.root / picture.path), 8, "nearest", False))
+
+
+def test_who_waits_takes_what_the_other_has_decoded(dataset):
+    seen, decoded = [], []
+
+    def progress(done, pictures):
+        seen.append(done)
+        if len(seen) == 1:
+            child.stdin.write("\n" * 8)
+            child.stdin.flush()
+            assert child.stdout.readlines()[-1] == "done\n"
+
+    with another_process(dataset) as child:
+        pixels(dataset, "train", 8, "nearest", False, progress=progress, on_decoded=decoded.append)
+    assert seen[0] == 1 and decoded == []
     assert sorted(path.suffix for path in files_below(dataset)) == [".json", ".npy"]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from cvcore import cache_room
-from cvcore.datasets.cache import writing
+from cvcore import cache_room, filling
 from cvcore.datasets.dataset import Dataset, Picture
 from cvcore.datasets.health import pixels_sha256
 from cvcore.datasets.pictures import (
@@ -23,8 +23,7 @@ from cvcore.datasets.pictures import (
     resize,
 )
 from cvcore.datasets.threads import in_order
-from cvcore.errors import CvcoreError, DatasetError
-from cvcore.files import replace_file, replace_json
+from cvcore.errors import DatasetError
 
 Progress = Callable[[int, int], None]
 CHANNELS = {"rgb": 3, "grayscale": 1}
@@ -39,10 +38,11 @@ def pixels(
     antialias: bool,
     progress: Progress | None = None,
     color_mode: str = "rgb",
+    on_decoded: Callable[[int], None] | None = None,
 ) -> np.memmap:
     """Decode and resize a split once, and map it from the cache ever after, until others need the room.
 
-    Two processes may do this at once: each writes its own file and renames it whole.
+    Where another process decodes the same, it is waited for, and its work taken over when it ends early.
 
     Args:
         dataset: as opened; every file is held against the hash it had then.
@@ -50,8 +50,10 @@ def pixels(
         image_size: side in pixels, at least 1.
         interpolation: "nearest" or "bilinear"; see `pictures.resize`.
         antialias: see `pictures.resize`.
-        progress: called with (pictures done, pictures in all); not called when nothing is decoded.
+        progress: called with (pictures done, pictures in all) after each one, and while another process is waited for;
+            not called where all are there. May raise to stop: what was decoded stays for the next time.
         color_mode: "rgb", or "grayscale": greys by ITU-R 601 weights, taken before the resize, as Keras' `load_img`.
+        on_decoded: called with the number of pictures decoded by this call since the last time.
 
     Returns:
         Read-only uint8 memory map (n, image_size, image_size, 3, or 1 for greys); row i is `dataset.split(split)[i]`.
@@ -69,36 +71,37 @@ def pixels(
         raise DatasetError(f"{dataset.title} has no {split} split.")
     path = pixels_path(dataset, split, image_size, interpolation, antialias, color_mode)
     shape = (len(pictures), image_size, image_size, channels)
-    ready = _mapped(path, shape)
-    if ready is not None:
-        return ready
-    with writing("The decoded pictures"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _make_room(int(np.prod(shape)))
+    said = {
+        "title": dataset.title, "fingerprint": dataset.fingerprint, "split": split, "pictures": len(pictures),
+        "image_size": image_size, "interpolation": interpolation, "antialias": antialias, "color_mode": color_mode,
+    }  # fmt: skip
+    array = filling.Array(path, shape, np.dtype(np.uint8), said, "The decoded pictures")
 
-        def load(picture: Picture) -> np.ndarray:
-            with one_large_at_a_time(picture.width, picture.height):
-                image = checked_picture(dataset, picture)
-                image = image if color_mode == "rgb" else grey(image)
-                return resize(image, image_size, interpolation, antialias)[..., :channels]
+    def load(picture: Picture) -> np.ndarray:
+        with one_large_at_a_time(picture.width, picture.height):
+            image = checked_picture(dataset, picture)
+            image = image if color_mode == "rgb" else grey(image)
+            return resize(image, image_size, interpolation, antialias)[..., :channels]
 
-        def write(stream) -> None:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
-            for done, row in enumerate(in_order(load, pictures), start=1):
-                stream.write(np.ascontiguousarray(row).data)
-                if progress is not None:
-                    progress(done, len(pictures))
+    with contextlib.ExitStack() as reading:
+        rows: Iterator[np.ndarray] = iter(())
+        following = -1
 
-        replace_file(path, write)
-        replace_json(path.with_suffix(".json"), {
-            "title": dataset.title, "fingerprint": dataset.fingerprint, "split": split, "pictures": len(pictures),
-            "image_size": image_size, "interpolation": interpolation, "antialias": antialias, "color_mode": color_mode,
-        })  # fmt: skip
-    written = _mapped(path, shape)
-    if written is None:
-        raise DatasetError("The decoded pictures just written cannot be read back; check the disk of the cache folder.")
-    return written
+        def compute(start: int, stop: int) -> np.ndarray:
+            nonlocal rows, following
+            if start != following:
+                decoding = in_order(load, pictures[start:])
+                rows = reading.enter_context(contextlib.closing(decoding))
+            following = stop
+            block = np.stack([next(rows) for _ in range(start, stop)])
+            if on_decoded is not None:
+                on_decoded(stop - start)
+            return block
+
+        try:
+            return filling.fill(array, compute, progress, chunk=1, worthless=(DatasetError,))
+        except (filling.NotStored, cache_room.NoRoom) as error:
+            raise DatasetError(f"{error}.") from error
 
 
 def pixels_path(
@@ -130,19 +133,3 @@ def checked_picture(dataset: Dataset, picture: Picture):
             f"{picture.path} of {dataset.title} has changed since the dataset was opened; open it again."
         )
     return image
-
-
-def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
-    """The memory map at `path`, or None when it is not there or not whole."""
-    array = cache_room.mapped(path)
-    if array is None or array.shape != shape or array.dtype != np.uint8:
-        return None
-    cache_room.note_use(path)
-    return array
-
-
-def _make_room(needed: int) -> None:
-    try:
-        cache_room.make_room(needed, "The decoded pictures")
-    except CvcoreError as error:
-        raise DatasetError(f"{error}.") from error

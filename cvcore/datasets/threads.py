@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,9 @@ THREADS = 2
 AHEAD = 32
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS) -> Iterator[Result]:
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS
+) -> Generator[Result, None, None]:
     """Yield `function(item)` for each item in order, computed on `threads` threads.
 
     At most `AHEAD` results wait for the reader, so 25,000 pictures never pile up in memory; a reader
