@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from cvcore.charts import NEUTRAL, as_text, curves_layout, figure, run_styles, smooth
@@ -11,7 +12,7 @@ from cvcore.kinds import Kind
 if TYPE_CHECKING:
     import numpy as np
 
-POINTS = 10_000  # of all thin curves together: more take a browser longer than they tell
+POINTS = 5_000  # of all thin curves together: more take a browser longer than they tell
 BAND = (0.1, 0.9)  # shares of the runs below and above which the band ends
 ENOUGH = 10  # runs of which these hold eight in ten; of fewer the band holds all
 
@@ -49,9 +50,12 @@ def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: 
         counts = (~np.isnan(validation)).sum(axis=0)
         if len(kind.runs) > 1:
             x, y = _one_line(validation, step)
-            thin.append({**silent, "x": x, "y": y, "opacity": 0.2, "line": {"color": colour, "width": 0.8}})
-            ends = {**silent, "x": epochs, "line": {"width": 0}}
-            bands += [{**ends, "y": low}, {**ends, "y": high, "fill": "tonexty", "fillcolor": f"{colour}38"}]
+            line = {"color": colour, "width": 0.8, "simplify": False}  # thinned already
+            thin.append({**silent, "x": x, "y": y, "opacity": 0.2, "line": line})
+            along, ends = _outline(epochs, low, high)
+            bands.append(
+                {**silent, "x": along, "y": ends, "fill": "toself", "fillcolor": f"{colour}38", "line": {"width": 0}}
+            )
         trained, _, _ = _summed_up(training)
         said = [
             [middle, _around(count, bottom, top, metric), _and_training(value, metric)]
@@ -91,6 +95,21 @@ def _summed_up(values: np.ndarray) -> tuple[list[float | None], list[float | Non
         for part, end in zip(found, ends, strict=True):
             part.append(None if end is None else float(end))
     return found
+
+
+def _outline(
+    epochs: Sequence[int], low: Sequence[float | None], high: Sequence[float | None]
+) -> tuple[list[int | None], list[float | None]]:
+    """The band as one trace, there along its lower ends and back along its upper ones, with gaps where it has none."""
+    x: list[int | None] = []
+    y: list[float | None] = []
+    for told, points in groupby(zip(epochs, low, high, strict=True), key=lambda point: point[1] is not None):
+        if told:
+            at, bottom, top = zip(*points, strict=True)
+            gap = [None] if x else []
+            x += [*gap, *at, *at[::-1]]
+            y += [*gap, *bottom, *top[::-1]]
+    return x, y
 
 
 def _step(values: Sequence[np.ndarray]) -> int:

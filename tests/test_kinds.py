@@ -168,9 +168,8 @@ def test_a_kind_is_drawn_as_its_mean_with_a_band_and_each_run_thinly(three):
         [" (all 3: 50.0% to 70.0%)", ", 50.0% training"],
         [" (all 2: 70.0% to 90.0%)", ", 80.0% training"],
     ]
-    low, high = traces(figure, line={"width": 0})
-    assert (low["y"], high["y"]) == (pytest.approx([0.5, 0.7]), pytest.approx([0.7, 0.9]))
-    assert high["fill"] == "tonexty"
+    (band,) = traces(figure, fill="toself")
+    assert band["x"] == [1, 2, 2, 1] and band["y"] == pytest.approx([0.5, 0.7, 0.9, 0.7])
     (thin,) = [one for one in traces(figure) if one["line"].get("width") == 0.8]
     assert np.array_equal(np.isnan(thin["y"]), [0, 0, 1, 0, 0, 1, 0, 1, 1]) and thin["hoverinfo"] == "skip"
     assert [one["name"] for one in figure["data"][:4]] == [
@@ -189,8 +188,9 @@ def test_the_band_of_ten_runs_holds_eight_of_them_and_of_nine_all(tmp_path):
         write_history(run, [(0.5, n / 10), *([(0.5, n / 10)] if n else [])])
     found = [Kind("Features", tuple(runs), True)]
     figure = kinds_chart.curves_of_kinds(found)
-    low, high = (one["y"] for one in traces(figure, line={"width": 0}))
-    assert [sum(low[0] <= n / 10 <= high[0] for n in range(10)), low[1], high[1]] == [8, 0.1, 0.9]
+    (band,) = traces(figure, fill="toself")
+    first, second, above_second, above_first = band["y"]
+    assert [sum(first <= n / 10 <= above_first for n in range(10)), second, above_second] == [8, 0.1, 0.9]
     (mean,) = [one for one in traces(figure) if "hovertemplate" in one]
     assert [row[1] for row in mean["customdata"]] == [" (8 in 10: 9.0% to 81.0%)", " (all 9: 10.0% to 90.0%)"]
     assert "8 in 10 runs, all of fewer than 10" in [one["name"] for one in figure["data"]]
@@ -201,6 +201,14 @@ def test_where_fewer_than_half_of_the_runs_come_there_is_no_mean(three):
     write_history(three[0].runs[1], [(0.5, 0.6)])
     (mean,) = [one for one in traces(kinds_chart.curves_of_kinds(three)) if "hovertemplate" in one]
     assert mean["y"] == [pytest.approx(0.6), None]
+
+
+def test_a_band_has_a_gap_where_too_few_runs_have_a_number(three):
+    for run in three[0].runs[:2]:
+        write_history(run, [(0.5, 0.6), (0.5, float("nan")), (0.5, 0.7), (0.5, 0.8)])
+    (band,) = traces(kinds_chart.curves_of_kinds(three), fill="toself")
+    assert band["x"] == [1, 1, None, 3, 4, 4, 3]
+    assert band["y"] == [*map(pytest.approx, [0.6, 0.7]), None, *map(pytest.approx, [0.7, 0.8, 0.8, 0.7])]
 
 
 def test_thin_curves_have_a_limited_number_of_points_and_end_where_the_runs_do(three, monkeypatch):
