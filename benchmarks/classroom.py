@@ -81,14 +81,14 @@ def queries(runs: list[Run], varied: bool) -> Iterator[str]:
 
 
 @contextmanager
-def dashboard(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Start the dashboard as `make run` does, on a free port; give its address and its process."""
+def dashboard(folder: Path, script: str = "app.py") -> Iterator[tuple[str, psutil.Process]]:
+    """Start the dashboard as `make run` does, or another script, on a free port; give its address and its process."""
     # Bound here as long, so that no other process gets the port: the server reuses addresses and may listen.
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))
     port = held.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen([*command, "--server.headless", "true"], cwd=PROJECT, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"

@@ -2,8 +2,10 @@
 
     python -m benchmarks.pages                          # every page, and Compare with 10, 100 and 1,000 runs
     python -m benchmarks.pages --pages compare --runs 1000 --rounds 5
+    python -m benchmarks.pages --floor                  # Streamlit itself: pages of a few lines
 
-Each round starts a server. Cold: its first visitor, with a browser that has seen nothing. Loaded: the same browser
+Each round starts a server and a browser, whose starts are not counted. Cold: the server's first visitor, with a browser
+that has seen nothing, from the request on. Loaded: the same browser
 loads the address again. Warm: the page is come back to from another one, in an open dashboard. Clicked: Compare's other
 curves. Compare is opened on what it opens on by itself and on every run, with made-up figures of 100 epochs.
 
@@ -19,23 +21,22 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks.bare_chromium import Tab, bare_chromium
 from benchmarks.classroom import dashboard
 from benchmarks.made_up_runs import write_runs
 from tools.chromium import find
 
-CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
 PAGES = ("overview", "dataset", "augmentation", "train", "storage", "compare")
 KINDS = ("cold", "loaded", "warm", "clicked")
 LIMITS = {"cold": 2000.0, "warm": 500.0}  # milliseconds until Compare's table and first chart are there
-PATIENCE = 120_000  # milliseconds
 EVERY = "?runs=all"
 
 # The browser itself says when it could not answer for 50 ms or more.
@@ -44,8 +45,21 @@ window.stretches = [];
 new PerformanceObserver(list => window.stretches.push(...list.getEntries().map(one => one.duration)))
   .observe({type: "longtask", buffered: true});
 """
-SHOWN = """document.querySelector('.js-plotly-plot .scatterlayer .trace') !== null
-  && document.querySelector('[data-testid=stDataFrame] canvas') !== null"""
+CHART = "document.querySelector('.js-plotly-plot .scatterlayer .trace') !== null"
+TABLE = "document.querySelector('[data-testid=stDataFrame] canvas') !== null"
+TITLE = "document.querySelector('h1').innerText"
+CLOCK = "[performance.timeOrigin, performance.now()]"
+CHOOSE = "[...document.querySelectorAll('button')].find(one => one.innerText.trim() === '%s').click()"
+# Streamlit itself: pages of a few lines, and what is waited for on each.
+FLOORS = {
+    "nothing": ("", ""),
+    "a table": ("import pandas\nst.dataframe(pandas.DataFrame({'a': range(4)}))", TABLE),
+    "a chart": ("import plotly.graph_objs\nst.plotly_chart({'data': [{'y': [1, 2]}]})", CHART),
+    "both": (
+        "import pandas, plotly.graph_objs\nst.plotly_chart({'data': [{'y': [1, 2]}]})\n"
+        "st.dataframe(pandas.DataFrame({'a': range(4)}))", f"{CHART} && {TABLE}"
+    ),
+}  # fmt: skip
 FINISHED = """document.querySelector('h1') !== null
   && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'
   && document.querySelector('[data-testid=stSkeleton]') === null"""
@@ -73,7 +87,7 @@ class Case:
     """One page, with so many saved runs.
 
     Attributes:
-        page: its path.
+        page: its path, or one of `FLOORS`.
         runs: how many are saved.
         query: what follows its path.
         times: of each kind of visit.
@@ -84,55 +98,63 @@ class Case:
     query: str = ""
     times: dict[str, Times] = field(default_factory=lambda: {kind: Times() for kind in KINDS})
 
+    @property
+    def shown(self) -> str:
+        """What is waited for before the page is finished, in JavaScript; "" for nothing."""
+        return f"{CHART} && {TABLE}" if self.page == "compare" else FLOORS.get(self.page, ("", ""))[1]
 
-def visit(browser: Browser, url: str, server: psutil.Process, case: Case, again: int = 3) -> None:
+    @property
+    def path(self) -> str:
+        """Its address in the dashboard."""
+        return "" if self.page in FLOORS else self.page + self.query
+
+
+def visit(tab: Tab, url: str, server: psutil.Process, case: Case, again: int = 3) -> None:
     """Visit a page of a dashboard that nobody has visited, and note what it took.
 
     Args:
-        browser: one that has seen nothing.
+        tab: of a browser that has seen nothing.
         url: the dashboard's.
         server: its process.
         case: takes the times.
         again: how often the visits after the first are repeated.
     """
-    with _window(browser) as window:
-        for kind in ("cold", *["loaded"] * again):
-            with _noting(window, server, case.times[kind], case.page == "compare"):
-                window.goto(f"{url}/{case.page}{case.query}")
-        away = "dataset" if case.page == "overview" else ""
-        for _ in range(again):
-            before = window.locator("h1").inner_text()
-            with _noting(window, server, Times(), changed=f"document.querySelector('h1').innerText !== {before!r}"):
-                window.locator(f"[data-testid=stTopNavLink][href$='/{away}']").click()
-            changed = f"document.querySelector('h1').innerText === {before!r}"
-            with _noting(window, server, case.times["warm"], case.page == "compare", changed):
-                window.evaluate("history.back()")
-        for metric in ("Loss", "Accuracy") * again if case.page == "compare" else ():
-            changed = f"document.querySelector('.gtitle')?.textContent.startsWith({metric!r})"
-            with _noting(window, server, case.times["clicked"], True, changed):
-                window.get_by_text(metric, exact=True).first.click()
+    for kind in ("cold", *["loaded"] * again):
+        with _noting(tab, server, case.times[kind], case.shown):
+            tab.open(f"{url}/{case.path}")
+    if case.page in FLOORS:
+        return
+    away = "dataset" if case.page == "overview" else ""
+    for _ in range(again):
+        before = tab.evaluate(TITLE)
+        with _noting(tab, server, Times(), changed=f"{TITLE} !== {json.dumps(before)}"):
+            tab.evaluate(f"document.querySelector('[data-testid=stTopNavLink][href$=\"/{away}\"]').click()")
+        changed = f"{TITLE} === {json.dumps(before)}"
+        with _noting(tab, server, case.times["warm"], case.shown, changed):
+            tab.evaluate("history.back()")
+    for metric in ("Loss", "Accuracy") * again if case.page == "compare" else ():
+        changed = f"document.querySelector('.gtitle')?.textContent.startsWith({metric!r})"
+        with _noting(tab, server, case.times["clicked"], case.shown, changed):
+            tab.evaluate(CHOOSE % metric)
 
 
 @contextmanager
-def _noting(
-    window: Page, server: psutil.Process, times: Times, compares: bool = False, changed: str = "true"
-) -> Iterator[None]:
+def _noting(tab: Tab, server: psutil.Process, times: Times, shown: str = "", changed: str = "true") -> Iterator[None]:
     """Do something with a page, wait until it is finished, and note what that took."""
-    used, asked = _processor(server), window.evaluate("[performance.timeOrigin, performance.now()]")
+    used, asked = _processor(server), tab.evaluate(CLOCK)
     yield
     condition = f"document.querySelector('h1') !== null && ({changed}) && ({{}})"
 
     def when(true: str) -> float:
-        wanted = f"{condition.format(true)} && [performance.timeOrigin, performance.now()]"
-        origin, now = window.wait_for_function(wanted, polling="raf").json_value()
+        origin, now = tab.until(condition.format(true), CLOCK)
         # A page that was loaded has a clock of its own, which began with the request.
         return float(now - asked[1] if origin == asked[0] else now)
 
-    if compares:
-        times.shown.append(when(SHOWN))
+    if shown:
+        times.shown.append(when(shown))
     times.finished.append(when(FINISHED))
-    window.wait_for_timeout(500)  # what a browser still draws then keeps it from answering too
-    times.silent.append(max(window.evaluate("window.stretches.splice(0)"), default=0.0))
+    time.sleep(0.5)  # what a browser still draws then keeps it from answering too
+    times.silent.append(max(tab.evaluate("window.stretches.splice(0)"), default=0.0))
     times.processor.append(1000 * (_processor(server) - used))
 
 
@@ -145,17 +167,6 @@ def _processor(server: psutil.Process) -> float:
                 taken = process.cpu_times()
                 used += taken.user + taken.system
     return used
-
-
-@contextmanager
-def _window(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    context.add_init_script(LISTEN)
-    context.set_default_timeout(PATIENCE)
-    try:
-        yield context.new_page()
-    finally:
-        context.close()
 
 
 def cases(pages: Sequence[str], runs: Sequence[int]) -> list[Case]:
@@ -204,25 +215,28 @@ def main() -> int:
     parser.add_argument("--runs", nargs="+", type=int, default=[10, 100, 1000], help="saved runs, default 10 100 1000")
     parser.add_argument("--epochs", type=int, default=100, help="of each run, default 100")
     parser.add_argument("--rounds", type=int, default=3, help="servers that are started for each, default 3")
+    parser.add_argument("--floor", action="store_true", help="Streamlit itself instead: pages of a few lines")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     args = parser.parse_args()
     executable = find()
     if executable is None:
         print("No Chromium was found; python -m tools.chromium installs one.", file=sys.stderr)
         return 1
-    measured = cases(args.pages, args.runs)
-    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+    measured = [Case(page, 0) for page in FLOORS] if args.floor else cases(args.pages, args.runs)
+    with tempfile.TemporaryDirectory() as scratch:
         os.environ["CVCORE_CACHE"] = f"{scratch}/cache"
-        for number in {case.runs for case in measured}:
+        for number in {case.runs for case in measured} - {0}:
             write_runs(Path(scratch) / f"runs-{number}", number, args.epochs)
         for _ in range(args.rounds):
             for case in measured:
                 os.environ["CVCORE_RUNS"] = f"{scratch}/runs-{case.runs}"
+                script = "app.py"
+                if case.page in FLOORS:
+                    script = f"{scratch}/floor.py"
+                    Path(script).write_text(f"import streamlit as st\nst.title('Floor')\n{FLOORS[case.page][0]}\n")
                 # A browser of its own: what one has compiled stays with it, whoever looks.
-                browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM.split())
-                with dashboard(Path(scratch)) as (url, server):
-                    visit(browser, url, server, case)
-                browser.close()
+                with dashboard(Path(scratch), script) as (url, server), bare_chromium(executable, LISTEN) as tab:
+                    visit(tab, url, server, case)
     found = [row for case in measured for row in rows(case)]
     print(as_table(found))
     if args.json:
