@@ -98,8 +98,10 @@ class Session:
         self.state = TrainingState.load(run.path)
         self.network: Network | None = None
         self.weights: BaseWeights | None = None
-        self.timings: dict[str, float] = {}
         self.work = {"decoded_pictures": 0, "extracted_pictures": 0, **(run.info.get("work") or {})}
+        self.timings: dict[str, float] = dict(run.info.get("timings") or {})
+        for name in {"pictures", "features"} & self.timings.keys():  # the state has those up to the last finished epoch
+            self.state.seconds[name] = max(self.timings[name] or 0.0, self.state.seconds.get(name, 0.0))
         self.began = time.perf_counter()
         self.earlier = self.state.elapsed
 

@@ -23,6 +23,8 @@ from cvcore.workload import stores
 if TYPE_CHECKING:
     from cvcore.training import Session
 
+TELL_EVERY = 5.0  # seconds of counted work that a kill may lose
+
 
 class TrainingData:
     """The pictures of a run, decoded once, and their activations at a cut, computed once; both on first use."""
@@ -139,22 +141,45 @@ class _Meter:
         self.session, self.words, self.pictures = session, words, pictures
         self.computed = self.before = 0  # pictures that were not there yet; those of earlier parts
         self._first: tuple[int, float] | None = None  # pictures computed, and when, at the first report of any
+        self._names: tuple[str, str] | None = None  # of the seconds and the work that are noted now
+        self._noted = self._told = 0.0  # when the seconds were noted last, and when run.json was told
 
     @contextmanager
     def noted(self, seconds: str, work: str) -> Iterator[None]:
-        """Add what is done meanwhile to the run's seconds and work of these names, also when it is stopped."""
-        began, before, noted = time.perf_counter(), self.computed, self.session.state.seconds
+        """Add what is done meanwhile to the run's seconds and work of these names, also when it is stopped.
+
+        They are those of all attempts; of one that was killed all but its last TELL_EVERY seconds, which it had not
+        told run.json yet.
+        """
+        before, self._names = self.computed, (seconds, work)
+        self._noted = self._told = time.perf_counter()
         try:
             yield
         finally:
-            noted[seconds] = noted.get(seconds, 0.0) + time.perf_counter() - began
-            self.session.work[work] += self.computed - before
-        if self.computed > before:  # a kill later in the run loses none of it
-            self.session.writer.update(work=self.session.work)
+            self._note()
+            self._names = None
+        if self.computed > before:
+            self._tell()
 
     def count(self, pictures: int) -> None:
         """Note that so many pictures have been computed."""
         self.computed += pictures
+        if self._names:
+            self.session.work[self._names[1]] += pictures
+            if time.perf_counter() - self._told >= TELL_EVERY:
+                self._note()
+                self._tell()
+
+    def _note(self) -> None:
+        assert self._names
+        name, noted, now = self._names[0], self.session.state.seconds, time.perf_counter()
+        noted[name] = noted.get(name, 0.0) + now - self._noted
+        self.session.timings[name] = round(noted[name], 3)
+        self._noted = now
+
+    def _tell(self) -> None:
+        self._told = time.perf_counter()
+        self.session.writer.update(work=self.session.work, timings=self.session.timings)
 
     def show(self, done: int, pictures: int) -> None:
         """Report how many pictures of this part are done, of how many.

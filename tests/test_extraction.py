@@ -195,6 +195,24 @@ def test_key_changes_with_everything_that_decides_activations(monkeypatch):
     assert {activations.key_of(what) for what in others} == {keys[0]}
 
 
+def test_what_a_killed_attempt_computed_is_counted_with_its_seconds(monkeypatch):
+    """All but what it did since run.json was told last, which is every 5 seconds."""
+    clock, told = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(training_data, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    session = SimpleNamespace(work={"extracted_pictures": 7}, timings={"total": 9.0}, writer=SimpleNamespace(
+        update=lambda work, timings: told.append((work["extracted_pictures"], timings["features"]))),
+        state=SimpleNamespace(seconds={"features": 1.0}))  # fmt: skip
+    meter = _Meter(session, "features of train pictures")
+    with pytest.raises(KeyboardInterrupt), meter.noted("features", "extracted_pictures"):
+        for seconds in (4.0, 2.0, 3.0, 2.0, 1.0):
+            clock.now += seconds
+            meter.count(10)
+        assert told == [(27, 7.0), (47, 12.0)]  # what a kill here leaves
+        raise KeyboardInterrupt
+    assert (session.work, session.state.seconds) == ({"extracted_pictures": 57}, {"features": 13.0})
+    assert session.timings == {"total": 9.0, "features": 13.0}
+
+
 def test_the_first_chunk_in_which_a_model_is_compiled_does_not_count_for_the_time_that_is_left(monkeypatch):
     clock, told = SimpleNamespace(now=0.0), []
     monkeypatch.setattr(training_data, "time", SimpleNamespace(perf_counter=lambda: clock.now))

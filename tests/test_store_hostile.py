@@ -191,10 +191,11 @@ def test_owner_name_recipe_and_turn_are_this_machines_to_say(store, runs):
     through = RunsThroughStore(store)
     through.send(run)
     theirs = {"owner": "b" * 16, "name": "x", "turn": 1, "ticket": 9, "recipe": {"id": "y", "strategy": "z"}}
-    send_run_json(store, run, {**theirs, "status": "done", "device": {"name": "a GPU"}})
+    told = {"device": {"name": "a GPU"}, "work": {"decoded_pictures": 3, "extracted_pictures": 0}}
+    send_run_json(store, run, {**theirs, **told, "status": "done"})
     assert through.fetch(run, over=True)
     found = load_run(run.id, runs)
-    assert found.status == "done" and found.info["device"] == {"name": "a GPU"}
+    assert found.status == "done" and {name: found.info[name] for name in told} == told
     assert {name: found.info[name] for name in theirs} == {name: run.info[name] for name in theirs}
 
 

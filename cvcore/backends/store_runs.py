@@ -30,7 +30,7 @@ from cvcore.run_directory import HEARTBEAT_FILE, STATE_FILE, STOP_FILE, Run, loa
 SMALL_FILES = ("run.json", "code.py", "history.csv", "metrics.json", "log.txt")
 PASSING = (STOP_FILE, HEARTBEAT_FILE, "progress.json", STATE_FILE)  # gone from a run that has ended, or may be
 # What the machine that trains says about a run; everything else in run.json is this machine's to say.
-THEIRS = ("status", "process", "device", "timings", "peak_memory", "error", "versions", "weights")
+THEIRS = ("status", "process", "device", "timings", "work", "peak_memory", "error", "versions", "weights")
 STATUSES = ("running", "done", "stopped", "failed")
 
 
