@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 from playwright.sync_api import Browser, Page
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from cvcore.settings import PROJECT
 
@@ -23,11 +25,7 @@ EXPECTED_404 = ("/_stcore/health", "/_stcore/host-config")
 # fetching when it was left. An answer that is no good, such as a 404, is no such thing.
 BROKEN_OFF = re.compile(r"^WebSocket connection to|WebSocket onerror|DoInitPings|net::ERR_|Failed to fetch")
 PATIENCE = 300_000  # milliseconds
-SETTLED = """() => {
-  const app = document.querySelector("[data-testid=stApp]")
-  return app?.dataset.testConnectionState === "CONNECTED" && app.dataset.testScriptState === "notRunning"
-    && document.querySelector("h1") && !document.querySelector("[data-testid=stSkeleton], [data-stale=true]")
-}"""
+THERE = "document.querySelector('h1') && !document.querySelector('[data-testid=stSkeleton]')"
 _held: list[socket.socket] = []
 
 
@@ -97,14 +95,38 @@ def wait_until_healthy(server: Server, seconds: float = 300) -> None:
 
 @dataclass
 class Visit:
-    """A page open in a browser, with what its console said."""
+    """A page open in a browser.
+
+    Attributes:
+        said: what its console said.
+        draws: 1 from when it asks for a run of its script until one has ended, else 0.
+    """
 
     page: Page
     said: list[str]
+    draws: int = 0
 
     def settle(self) -> None:
-        """Wait until the script has run and what it drew is there. Right after a click it may not have begun to."""
-        self.page.wait_for_function(SETTLED)
+        """Wait until the script has run and what it drew is there; parts that are drawn every second may go on."""
+        self.page.wait_for_selector("h1")
+        until = time.monotonic() + PATIENCE / 1000
+        while self.draws:
+            assert time.monotonic() < until, "the server has not answered"
+            self.page.wait_for_timeout(50)
+        self.page.wait_for_function(THERE)
+        self.page.wait_for_timeout(300)  # until what has come is drawn
+
+    def sent(self, message: str | bytes) -> None:
+        """Note that the page asks for a draw."""
+        asked = BackMsg.FromString(message) if isinstance(message, bytes) else BackMsg()
+        if asked.WhichOneof("type") == "rerun_script" and not asked.rerun_script.is_auto_rerun:
+            self.draws = 1
+
+    def received(self, message: str | bytes) -> None:
+        """Note that a draw has ended, and not for another one."""
+        told = ForwardMsg.FromString(message) if isinstance(message, bytes) else ForwardMsg()
+        if told.WhichOneof("type") == "script_finished":
+            self.draws *= told.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
 
     def check(self) -> None:
         """Hold the page to what every page owes: no traceback, no error box, a quiet console."""
@@ -126,6 +148,12 @@ def visiting(browser: Browser, width: int = 1280, height: int = 1000) -> Visit:
         if message.type == "error" and not expected:
             visit.said.append(f"{message.text} ({message.location.get('url')})")
 
+    def connect(socket) -> None:
+        visit.draws = 1
+        socket.on("framesent", visit.sent)
+        socket.on("framereceived", visit.received)
+
+    page.on("websocket", connect)
     page.on("console", listen)
     page.on("pageerror", lambda error: visit.said.append(str(error)))
     return visit
