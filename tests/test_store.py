@@ -272,6 +272,7 @@ def test_request_to_stop_arrives_as_the_stop_file(store, runs, tmp_path, monkeyp
     through = RunsThroughStore(store)
     through.send(run)
     monkeypatch.setattr(working_copy, "PUSH_EVERY", 0.05)
+    monkeypatch.setattr(working_copy.Path, "home", lambda: pytest.fail("a job whose cache is known needs no home"))
     with working_copy.working_copy(run.id, 1) as folder:
         writer = start_attempt(load_run(run.id, folder), attempt=1)
         through.ask_to_stop(run)

@@ -58,7 +58,8 @@ def working_copy(run_id: str, attempt: int) -> Iterator[Path]:
     store = open_store()
     if store is None or RUN_ID.fullmatch(run_id) is None:
         raise CvcoreError(f"CVCORE_STORE must be set to train a run from the store; received run {run_id[:80]!r}")
-    os.environ.setdefault("CVCORE_CACHE", str(Path.home() / ".cache" / "fourways"))
+    if not os.environ.get("CVCORE_CACHE"):  # where it is set, nobody needs a home
+        os.environ["CVCORE_CACHE"] = str(Path.home() / ".cache" / "fourways")
     runs = Path(tempfile.mkdtemp(prefix="fourways-runs-"))
     try:
         folder = attempt_folder(run_id, attempt)
