@@ -33,10 +33,11 @@ _LEGEND = {
     "y": 0,
     "yanchor": "bottom",
     "title": {"text": ""},
+    "maxheight": 0.8,  # else half the chart, and a phone scrolls within it
 }
 
 
-_ROW, _ENTRY, _LETTER, _WIDTH = 19, 48, 6.5, 240  # px: a legend's row, an entry without its text, a letter, a phone
+_ROW, _ENTRY, _LETTER, _WIDTH = 27, 48, 6.5, 240  # px: a legend's row, an entry without its text, a letter, a phone
 
 
 @dataclass(frozen=True)
