@@ -215,7 +215,8 @@ def _download(recipe: Recipe, name: str) -> BaseWeights:
 
 def _in_keras_cache(name: str) -> Path | None:
     """Return where `keras.utils.get_file` keeps a weights file, the second place where it cannot write to the first."""
-    homes = (Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).expanduser(), Path("/tmp/.keras"))
+    first = os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras"))  # noqa: PTH111  (a user may have no home)
+    homes = (Path(first), Path("/tmp/.keras"))
     return next((home / "models" / name for home in homes if (home / "models" / name).is_file()), None)
 
 

@@ -200,7 +200,7 @@ def backend_name() -> str:
     if name := os.environ.get("KERAS_BACKEND"):
         return name
     try:
-        home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+        home = Path(os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras")))  # noqa: PTH111  (or none)
         return str(json.loads((home / "keras.json").read_text())["backend"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return "tensorflow"

@@ -1,5 +1,7 @@
 """Pretrained weights that are not here: one sentence says which file, how large and where to put it. No network."""
 
+import pwd
+
 import keras
 import numpy as np
 import pytest
@@ -86,3 +88,18 @@ def test_damaged_file_in_keras_cache_says_what_to_delete(offline, tmp_path):
         find_weights(features_of("MobileNetV2", 0.35), 0)
     assert f"delete {MOBILENET} from its folder keras/models" in str(caught.value)
     assert str(tmp_path) not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder_is_named", [True, False])
+def test_user_without_a_home_is_told_the_same(offline, monkeypatch, folder_is_named):
+    """As in a container that runs as a user whom it does not know."""
+
+    def nobody(*arguments):
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    if not folder_is_named:
+        monkeypatch.delenv("KERAS_HOME")
+    with pytest.raises(WeightsNotFound, match="CVCORE_WEIGHTS"):
+        find_weights(features_of("MobileNetV2", 0.35), 0)
