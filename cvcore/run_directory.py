@@ -273,7 +273,7 @@ def request_stop(run: Run) -> None:
 
 
 def worker_lock(folder: Path) -> Path:
-    """Return the file that the worker of this runs folder keeps locked while it serves it; its number stands in it."""
+    """Return the file that the worker of this runs folder keeps locked while it serves it; `this_process` is in it."""
     return folder / ".worker.lock"
 
 

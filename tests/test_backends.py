@@ -21,7 +21,8 @@ from cvcore.backends import worker_process
 from cvcore.backends.worker import _only_worker
 from cvcore.errors import CvcoreError
 from cvcore.new_run import new_run
-from cvcore.run_directory import list_runs, load_run, request_stop, worker_alive
+from cvcore.processes import described
+from cvcore.run_directory import list_runs, load_run, request_stop, worker_alive, worker_lock
 from cvcore.run_writer import create_run
 from cvcore.settings import PROJECT
 from cvcore.trash import delete_run
@@ -38,6 +39,18 @@ from cvcore.run_directory import list_runs
 folder = Path(sys.argv[1])
 print(backends.look_after(folder), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+# A worker that takes the folder, finds that it cannot serve it, and needs its time to end.
+FAILS_SLOWLY = """
+import sys
+from pathlib import Path
+from cvcore.backends.worker import _only_worker
+with _only_worker(Path(sys.argv[1])):
+    pass
+sys.stdin.read()
+sys.exit("no good")
 """
 
 
@@ -299,6 +312,38 @@ def test_worker_that_cannot_start_is_not_started_over_and_over(tmp_path, monkeyp
     assert "in 4 s" in again and (tmp_path / "starts").read_text().count("started") == 2
 
 
+def test_worker_that_fails_after_it_took_the_folder_is_told_of_and_not_started_over_and_over(tmp_path, monkeypatch):
+    create_run(tiny_scratch, SUMMARY, 0, folder=tmp_path, ticket=1, backend="local")
+    started, real = [], subprocess.Popen
+
+    def popen(command, **options):
+        command = [sys.executable, "-c", FAILS_SLOWLY, str(tmp_path)]
+        started.append(real(command, **{**options, "stdin": subprocess.PIPE}))
+        return started[-1]
+
+    monkeypatch.setattr(worker_process, "_started", {})
+    monkeypatch.setattr(worker_process.subprocess, "Popen", popen)
+    clock = {"now": 0.0}
+    monkeypatch.setattr(worker_process, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    try:
+        wait_until(lambda: backends.look_after(tmp_path) or len(started) == 2, "another is started beside the first")
+        started[0].communicate()
+        sentence = wait_until(lambda: backends.look_after(tmp_path) or len(started) > 2, "the second has failed, too")
+        assert len(started) == 2
+        assert "ended with exit code 1: no good; it is started again in 2 s" in sentence
+        assert backends.status(tmp_path).problem == sentence
+        started[1].communicate()
+        assert "in 4 s" in backends.look_after(tmp_path)
+        clock["now"] = 3.9
+        assert backends.look_after(tmp_path) and len(started) == 2
+        clock["now"] = 4.1
+        assert backends.look_after(tmp_path) is None and len(started) == 3
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
 def test_looking_after_a_folder_without_work_starts_nothing_and_reads_no_run_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **options: pytest.fail("started a worker"))
     for _ in range(100):
@@ -333,6 +378,9 @@ def test_worker_that_has_given_its_folder_up_keeps_no_other_from_being_started(t
 
     def popen(command, **options):
         started.append(real(lives, **{**options, "stdin": subprocess.PIPE}))
+        if len(started) == 1:  # a process before the last start of the computer, or of a container, had its number
+            before = {**described(started[0].pid), "started": "another-boot 1"}
+            worker_lock(tmp_path).write_text(json.dumps(before))
         return started[-1]
 
     monkeypatch.setattr(worker_process, "_started", {})

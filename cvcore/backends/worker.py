@@ -9,6 +9,7 @@ directories: killed and started again, it goes on where it was. It ends when the
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from cvcore.backends.interface import Ended, Engine
 from cvcore.backends.worker_process import is_gone, needed
 from cvcore.errors import CvcoreError
 from cvcore.locks import try_lock, waiting_at_most
-from cvcore.processes import on_this_computer
+from cvcore.processes import on_this_computer, this_process
 from cvcore.run_directory import STOP_FILE, Run, list_runs, worker_lock
 from cvcore.run_writer import RunWriter, remove_unfinished, take_turn
 
@@ -246,7 +247,7 @@ def _only_worker(folder: Path) -> Iterator[bool]:
         if alone := _locked(descriptor):
             with suppress(OSError):  # on a full disk: it only says who has, or had, the lock
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                os.pwrite(descriptor, json.dumps(this_process()).encode(), 0)
         yield alone
     finally:
         os.close(descriptor)

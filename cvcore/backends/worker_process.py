@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cvcore.errors import CvcoreError
+from cvcore.processes import process_alive
 from cvcore.run_directory import Run, worker_alive, worker_lock, worker_log
 from cvcore.settings import PROJECT
 
@@ -25,7 +27,8 @@ class _Started:
     """What this process knows of the workers it started for one runs folder."""
 
     process: subprocess.Popen[bytes] | None = None
-    leaving: list[subprocess.Popen[bytes]] = field(default_factory=list)  # they serve nothing any more
+    # Those that serve nothing any more, and after how many seconds they were found so.
+    leaving: list[tuple[subprocess.Popen[bytes], float]] = field(default_factory=list)
     at: float = 0.0
     failures: int = 0
     not_before: float = 0.0
@@ -74,8 +77,9 @@ def _ensure(folder: Path, known: _Started) -> None:
     if known.process is not None:
         if not _has_served(folder, known.process.pid):  # it is only beginning
             return
-        known.leaving.append(known.process)  # it has nothing to do, and would not see what was queued since
-        known.process, known.failures = None, 0
+        # It has nothing to do, or has failed, and would not see what was queued since.
+        known.leaving.append((known.process, time.monotonic() - known.at))
+        known.process = None
     if time.monotonic() < known.not_before:
         raise CvcoreError(known.problem or "The worker process ended; it is started again soon")
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
@@ -94,14 +98,19 @@ def _ensure(folder: Path, known: _Started) -> None:
 
 
 def _look(folder: Path, known: _Started) -> None:
-    """Take notice of a worker of ours that has ended."""
-    known.leaving = [process for process in known.leaving if process.poll() is None]
-    if known.process is None or (code := known.process.poll()) is None:
-        return
-    lived = time.monotonic() - known.at
-    known.process = None
+    """Take notice of the workers of ours that have ended."""
+    ended = [(process, lived) for process, lived in known.leaving if process.poll() is not None]
+    known.leaving = [(process, lived) for process, lived in known.leaving if process.returncode is None]
+    if known.process is not None and known.process.poll() is not None:
+        ended.append((known.process, time.monotonic() - known.at))
+        known.process = None
+    for process, lived in ended:
+        _note_end(folder, known, process.returncode, lived)
+
+
+def _note_end(folder: Path, known: _Started, code: int, lived: float) -> None:
     if code == 0 or lived > LIVED:
-        known.failures = 0
+        known.failures, known.problem = 0, None
         return
     known.failures += 1
     wait = min(2.0**known.failures, LONGEST_WAIT)
@@ -112,10 +121,11 @@ def _look(folder: Path, known: _Started) -> None:
 
 
 def _has_served(folder: Path, pid: int) -> bool:
-    """Say whether the worker with this number had the lock, which is free: it has given the folder up, to end."""
+    """Say whether our worker with this number had the lock, which is free: it has given the folder up, to end."""
     try:
-        return worker_lock(folder).read_text() == str(pid)
-    except (OSError, ValueError):
+        said = json.loads(worker_lock(folder).read_text())
+        return said["pid"] == pid and process_alive(said)  # after a restart of a container numbers come again
+    except (OSError, ValueError, TypeError, KeyError):
         return False
 
 
