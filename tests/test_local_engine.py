@@ -78,16 +78,16 @@ def the_end(engine):
 
 
 def test_child_steps_back_by_its_niceness_in_a_session_of_its_own_and_dies_first(tmp_path, engines, monkeypatch):
-    monkeypatch.setenv("CVCORE_NICENESS", "7")
+    niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 7)  # nobody but root may raise the priority
+    monkeypatch.setenv("CVCORE_NICENESS", str(niceness))
     own_group = Path("/proc/self/autogroup")  # empty where this session is in the root group
     before = own_group.read_text() if own_group.exists() else None
     engine, run = engines(tmp_path), queued(tmp_path)
     engine.start(run)
     pid = engine._children[run.id].pid
-    lowest = 0 if os.geteuid() == 0 else os.getpriority(os.PRIO_PROCESS, 0)  # nobody else may raise their priority
-    assert os.getpriority(os.PRIO_PROCESS, pid) == max(7, lowest) and os.getsid(pid) == pid != os.getsid(0)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == niceness and os.getsid(pid) == pid != os.getsid(0)
     if before is not None:
-        assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1:] in (["7"], [])
+        assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1:] in ([str(niceness)], [])
         assert own_group.read_text() == before
     if (own_score := Path("/proc/self/oom_score_adj")).exists():
         score = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
@@ -135,7 +135,10 @@ finally:
 @pytest.mark.skipif(not AUTOGROUP.exists() or not hasattr(psutil.Process, "cpu_affinity"), reason="needs Linux")
 @pytest.mark.parametrize("server", ["elsewhere", "in the session of the worker"])
 def test_child_gets_a_small_part_of_a_core_that_a_server_wants_too(tmp_path, monkeypatch, server):
-    monkeypatch.setenv("CVCORE_NICENESS", str(min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)))
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    if own > 14:  # the last is 19; where sessions are groups it would do, but in some containers they only seem to be
+        pytest.skip(f"these tests run at niceness {own}: a child cannot step back far enough from there")
+    monkeypatch.setenv("CVCORE_NICENESS", str(min(19, own + 10)))
     words = [str(tmp_path), server, str(PROJECT), str(Path(__file__).parent)]
     done = subprocess.run([sys.executable, "-c", TWO_ON_A_CORE, *words], capture_output=True, text=True,
                           timeout=PATIENCE, start_new_session=True)  # fmt: skip
