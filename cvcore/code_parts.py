@@ -287,7 +287,9 @@ class EveryEpoch(keras.callbacks.Callback):
 RESEED = """
         for index, layer in enumerate(self.model.layers):
             if hasattr(layer, "seed_generator"):
-                layer.seed_generator.state.assign([epoch_seed(epoch, index + 1), 0])"""
+                layer.seed_generator.state.assign([epoch_seed(epoch, index + 1), 0])
+        if keras.config.backend() == "torch":  # its dropout asks PyTorch's own generator instead
+            keras.utils.set_random_seed(epoch_seed(epoch, 0))"""
 
 FEATURES = """\
 # The base is frozen: one look at each picture is enough, the head learns from what it saw.

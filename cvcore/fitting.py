@@ -68,6 +68,8 @@ def reseed(layers: list[Any], seed: int, epoch: int) -> None:
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
             generator.state.assign([epoch_seed(seed, epoch, use=index + 1), 0])
+    if keras.config.backend() == "torch":  # its dropout asks the generator of the process instead of the layer's
+        keras.utils.set_random_seed(epoch_seed(seed, epoch, use=0))
 
 
 def values(variables: list[Any]) -> list[np.ndarray]:

@@ -167,6 +167,8 @@ class EveryEpoch(keras.callbacks.Callback):
         for index, layer in enumerate(self.model.layers):
             if hasattr(layer, "seed_generator"):
                 layer.seed_generator.state.assign([epoch_seed(epoch, index + 1), 0])
+        if keras.config.backend() == "torch":  # its dropout asks PyTorch's own generator instead
+            keras.utils.set_random_seed(epoch_seed(epoch, 0))
 
     def on_epoch_end(self, epoch, logs=None):
         history.append({"epoch": len(history) + 1, **{name: float(value) for name, value in logs.items()}})
