@@ -9,7 +9,7 @@ device of the run is, comes from runs that were trained on it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from math import log
 from statistics import median
@@ -310,13 +310,14 @@ def _pace_of(run: Run) -> float | None:
         work = workload(recipe, counts, continues=continues, in_model=done is None)
         seconds = (run.metrics or {}).get("seconds") or {}
         named = [float(seconds.get(phase.name) or 0) for phase in phases(recipe, continues)]
-        expected = terms_of(work)
         if all(number > 0 for number in named):
+            expected = terms_of(replace(work, evaluated=0))  # the phases end before the best checkpoint is evaluated
             measured, reckoned = sum(named), expected["steps"] + expected["evaluation"]
             if isinstance(done, dict) and done.get("extracted_pictures") == work.extract:
                 measured += float(seconds.get("features") or 0)
                 reckoned += expected["extract"]
         else:
+            expected = terms_of(work)
             measured, reckoned = float(run.info["timings"]["total"]), sum(expected.values()) - expected["start"]
     except (CvcoreError, KeyError, TypeError, AttributeError, ValueError):  # an imported run, or of another version
         return None
