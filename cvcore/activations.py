@@ -69,6 +69,7 @@ def fill(
     compute: Callable[[int, int], np.ndarray],
     on_progress: filling.Progress | None = None,
     chunk: int = 32,
+    on_wait: filling.Progress | None = None,
 ) -> np.memmap:
     """Return stored activations, computing those that are missing and storing them.
 
@@ -83,6 +84,7 @@ def fill(
         on_progress: called with (pictures done, pictures in all) after each chunk, and while another process is
             waited for; may raise to stop, and what was computed stays for the next time.
         chunk: pictures computed at a time.
+        on_wait: called in the place of `on_progress` while another process is waited for; default `on_progress`.
 
     Returns:
         A read-only memory map (rows, *row_shape), which is not removed as long as it is mapped.
@@ -99,7 +101,7 @@ def fill(
         return _as_stored(compute(start, stop), (stop - start, *row_shape), dtype)
 
     array = filling.Array(_path(key_of(what)), shape, dtype, what, "The activations")
-    return filling.fill(array, rows_to_store, on_progress, chunk)
+    return filling.fill(array, rows_to_store, on_progress, chunk, on_wait=on_wait)
 
 
 def _path(key: str) -> Path:

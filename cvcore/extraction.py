@@ -67,7 +67,7 @@ def what_is_stored(
 def extracted(
     what: dict[str, Any], cut: Cut, images: np.ndarray | Rows, on_chunk: Callable[[int, int], None] | None = None,
     on_computed: Callable[[int], None] | None = None, *, policy: AugmentationPolicy | None = None,
-    uniforms: np.ndarray | None = None, title: str = "",
+    uniforms: np.ndarray | None = None, title: str = "", on_wait: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Return activations from the store, or compute what is missing of them and store it.
 
@@ -80,6 +80,7 @@ def extracted(
         policy: for a view, how pictures are changed; None leaves them as they are.
         uniforms: float32 (n, UNIFORMS) in [0, 1): what decides the changes of each picture.
         title: of the dataset, for people.
+        on_wait: called in the place of `on_chunk` while another process is waited for; default `on_chunk`.
 
     Returns:
         A read-only memory map (n, ...), float32, of a view float16.
@@ -105,7 +106,9 @@ def extracted(
             return outputs
 
         named, shape = {**what, "title": title}, cut.below.output_shape[1:]
-        return activations.fill(named, len(images), shape, what["dtype"], compute, on_chunk, chunk=CHUNK)
+        return activations.fill(
+            named, len(images), shape, what["dtype"], compute, on_chunk, chunk=CHUNK, on_wait=on_wait
+        )
 
 
 def _whole_chunk(rows: np.ndarray) -> np.ndarray:

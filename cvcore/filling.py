@@ -66,6 +66,7 @@ def fill(
     on_progress: Progress | None = None,
     chunk: int = 32,
     worthless: tuple[type[Exception], ...] = (),
+    on_wait: Progress | None = None,
 ) -> np.memmap:
     """Return a stored array, computing the rows that are missing and storing them.
 
@@ -78,6 +79,7 @@ def fill(
             raise to stop, and what was computed stays for the next time.
         chunk: rows computed at a time.
         worthless: errors after which what was computed does not stay; want of room is always among them.
+        on_wait: called in the place of `on_progress` while another process is waited for; default `on_progress`.
 
     Returns:
         A read-only memory map, which is not removed as long as it is mapped.
@@ -94,7 +96,7 @@ def fill(
         with _writing(array):
             stream = _taken(part)
         if stream is None:
-            _wait(array, on_progress)
+            _wait(array, on_wait or on_progress)
             continue
         with stream:
             # Whoever had it may just have finished: then the one taken is a new, empty one.

@@ -49,7 +49,7 @@ class TrainingData:
         with meter.noted("pictures", "decoded_pictures"):
             images = pixels(
                 self.dataset, split, recipe.image_size, recipe.interpolation, recipe.antialias, progress=meter.show,
-                color_mode=recipe.color_mode, on_decoded=meter.count,
+                color_mode=recipe.color_mode, on_decoded=meter.count, on_wait=meter.wait,
             )  # fmt: skip
         return images if split != "train" or self.rows is None else Rows(images, self.rows)
 
@@ -123,8 +123,9 @@ class TrainingData:
         with meter.noted("features", "extracted_pictures"):
             policy = recipe.augmentation if recipe else None
             return extracted(
-                what, cut, images, meter.show, meter.count, policy=policy, uniforms=uniforms, title=self.dataset.title
-            )
+                what, cut, images, meter.show, meter.count, policy=policy, uniforms=uniforms, title=self.dataset.title,
+                on_wait=meter.wait,
+            )  # fmt: skip
 
     def _what(
         self, network: Network, cut: Cut, split: str, recipe: Recipe | None = None, view: int | None = None
@@ -192,3 +193,8 @@ class _Meter:
         elif self._first and self.computed > self._first[0]:
             left = round((now - self._first[1]) / (self.computed - self._first[0]) * (pictures - done), 1)
         self.session.report(self.words, done, pictures, left)
+
+    def wait(self, done: int, pictures: int) -> None:
+        """Report how many pictures of this part another process has done, which is waited for."""
+        words = f"waiting for another run: {self.words}"
+        self.session.report(words, self.before + done, self.pictures or pictures)

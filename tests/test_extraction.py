@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_lessons import AUGMENTATION, tiny_features, tiny_finetune, tiny_scratch
 
-from cvcore import activations, devices, training_data
+from cvcore import activations, devices, filling, training_data
 from cvcore.augmentation import UNIFORMS
 from cvcore.augmentation_layer import apply
 from cvcore.base_weights import find_weights
@@ -87,6 +87,30 @@ def test_a_run_stores_where_its_estimate_says_so(lessons):
         assert (found is not None) == (not reckoned.validated_in_model) == pays, layer
         if found:
             assert np.prod(found.below.output_shape[1:]) == reckoned.network.below[-1].outputs
+
+
+def test_who_waits_for_pictures_or_features_of_another_run_says_so(lessons, tmp_path, monkeypatch):
+    monkeypatch.setenv("CVCORE_CACHE", str(tmp_path))
+    told, looks, really = [], [], filling.try_lock
+
+    def other_has_it_at_first(descriptor):
+        looks.append(descriptor)
+        return len(looks) % 2 == 0 and really(descriptor)
+
+    def report(words, done, pictures, left=None):
+        if words not in told:
+            told.append(words)
+
+    monkeypatch.setattr(filling, "try_lock", other_has_it_at_first)
+    session = SimpleNamespace(recipe=tiny_features, work={"decoded_pictures": 0, "extracted_pictures": 0}, timings={},
+                              state=SimpleNamespace(seconds={}), report=report,
+                              writer=SimpleNamespace(update=lambda **more: None))  # fmt: skip
+    network = build(tiny_features, 2, weights=find_weights(tiny_features, 0))
+    TrainingData(session, lessons.dataset()).activations("validation", network, network.cut("head"))
+    assert told == [
+        "waiting for another run: reading validation pictures", "reading validation pictures",
+        "waiting for another run: features of validation pictures", "features of validation pictures",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("trainable", ["head", "block4_conv1"])

@@ -39,6 +39,7 @@ def pixels(
     progress: Progress | None = None,
     color_mode: str = "rgb",
     on_decoded: Callable[[int], None] | None = None,
+    on_wait: Progress | None = None,
 ) -> np.memmap:
     """Decode and resize a split once, and map it from the cache ever after, until others need the room.
 
@@ -54,6 +55,7 @@ def pixels(
             not called where all are there. May raise to stop: what was decoded stays for the next time.
         color_mode: "rgb", or "grayscale": greys by ITU-R 601 weights, taken before the resize, as Keras' `load_img`.
         on_decoded: called with the number of pictures decoded by this call since the last time.
+        on_wait: called in the place of `progress` while another process is waited for; default `progress`.
 
     Returns:
         Read-only uint8 memory map (n, image_size, image_size, 3, or 1 for greys); row i is `dataset.split(split)[i]`.
@@ -99,7 +101,7 @@ def pixels(
             return block
 
         try:
-            return filling.fill(array, compute, progress, chunk=1, worthless=(DatasetError,))
+            return filling.fill(array, compute, progress, chunk=1, worthless=(DatasetError,), on_wait=on_wait)
         except (filling.NotStored, cache_room.NoRoom) as error:
             raise DatasetError(f"{error}.") from error
 
