@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, isfinite
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from cvcore.statistics import ema
@@ -34,10 +34,11 @@ _LEGEND = {
     "yanchor": "bottom",
     "title": {"text": ""},
     "maxheight": 0.8,  # else half the chart, and a phone scrolls within it
+    "tracegroupgap": 0,  # else 10 px below every row
 }
 
 
-_ROW, _ENTRY, _LETTER, _WIDTH = 27, 48, 6.5, 240  # px: a legend's row, an entry without its text, a letter, a phone
+_ROW, _ENTRY, _LETTER, _WIDTH = 19, 48, 6.5, 240  # px: a legend's row, an entry without its text, a letter, a phone
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,13 @@ def curves_layout(
 
 
 def _legend_rows(traces: Sequence[dict[str, Any]]) -> int:
-    """Estimate how many rows the legend takes: Plotly would let it eat the plot."""
-    names = {trace["name"] for trace in traces if trace.get("showlegend", True)}
-    return ceil(sum(_ENTRY + _LETTER * len(name) for name in names) / _WIDTH)
+    """Count the rows of the legend on a phone: Plotly would let it eat the plot."""
+    rows, left = 0, 0.0
+    for name in dict.fromkeys(trace["name"] for trace in traces if trace.get("showlegend", True)):
+        taken = _ENTRY + _LETTER * len(name)
+        rows, left = (rows, left) if taken <= left else (rows + 1, _WIDTH)
+        left -= taken
+    return rows
 
 
 def _told(history: pd.DataFrame, metric: str) -> bool:

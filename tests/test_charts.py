@@ -107,10 +107,14 @@ def test_an_accuracy_axis_without_a_number_ends_at_one():
     assert "range" not in figure()["layout"]["yaxis"]
 
 
-def test_the_plot_keeps_its_height_below_a_long_legend():
-    one, eight = ([charts.Series(f"From scratch · a-recipe · seed {n}", "scratch", HISTORY) for n in range(count)]
-                  for count in (1, 8))  # fmt: skip
-    assert charts.curves(one)["layout"]["height"] == 460 < charts.curves(eight)["layout"]["height"] < 700
+@pytest.mark.parametrize("count", [1, 4, 12, 16])
+def test_a_chart_grows_by_a_row_for_each_row_that_its_legend_has_on_a_phone(count):
+    layout = charts.curves(
+        [charts.Series(f"Augmented · exercise-augmented · seed {n}", "augmented", HISTORY, 2) for n in range(count)]
+    )["layout"]
+    rows = count + 2  # validation and training stand side by side, the best epoch below
+    assert layout["height"] == 460 + 19 * (rows - 3) <= 800
+    assert layout["legend"]["tracegroupgap"] == 0 and 19 * rows < layout["legend"]["maxheight"] * layout["height"]
 
 
 def test_plotly_accepts_the_figures(tmp_path):
