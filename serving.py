@@ -50,9 +50,10 @@ def send_at_once() -> int:
     Returns:
         How many sockets there were; 0 where the system does not list what is open.
     """
-    found = 0
-    folder = Path("/dev/fd")
-    for path in list(folder.iterdir()) if folder.is_dir() else ():
+    found, paths = 0, []
+    with suppress(OSError):  # an optimisation keeps no server from starting
+        paths = list(Path("/dev/fd").iterdir())
+    for path in paths:
         with suppress(OSError):  # one may have been closed meanwhile
             found += stat.S_ISSOCK(os.fstat(int(path.name)).st_mode) and _send_at_once(int(path.name))
     return found

@@ -71,6 +71,14 @@ def test_the_queue_is_looked_after_until_the_server_ends_and_what_fails_is_logge
     assert "could not be looked after" in said[0] and said[2] == "no room"
 
 
+def test_a_server_starts_where_it_may_not_see_what_is_open(monkeypatch):
+    def refused(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert serving.send_at_once() == 0
+
+
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_small_packets_to_browsers_wait_for_no_acknowledgement(family):
     if not Path("/dev/fd").is_dir():
