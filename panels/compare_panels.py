@@ -288,9 +288,14 @@ def _beside(
 
 
 def add_histories() -> None:
-    """Offer to import saved histories; what that takes is drawn, and its scripts loaded, once somebody opens it."""
+    """Offer to import saved histories; what that takes is drawn, and its scripts loaded, once somebody opens it.
+
+    From then on it is drawn closed too: what has been chosen and typed there stays.
+    """
     added = st.expander("Add saved histories", icon=":material/upload_file:", key="add_histories", on_change="rerun")
     if added.open:
+        st.session_state["add_histories_drawn"] = True
+    if "add_histories_drawn" in st.session_state:
         with added:
             import_panel.draw()
 

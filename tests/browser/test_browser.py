@@ -35,6 +35,19 @@ def test_compare_with_nothing_chosen_shows_the_four_reference_runs(server, visit
     assert [name in picker for name in ("From scratch", "Augmented", "Features", "Fine-tuned")] == [True] * 4
     visit.page.wait_for_selector(".js-plotly-plot .legendtext")
     assert visit.page.locator(".js-plotly-plot").count() == 2
+    added, pictures = visit.page.get_by_text("Add saved histories"), visit.page.get_by_label("Trained on")
+    assert pictures.count() == 0  # drawn once it is opened, and then also closed: what was typed there stays
+    added.click()
+    pictures.fill("our pets")
+    pictures.press("Enter")
+    visit.settle()
+    added.click()
+    pictures.wait_for(state="hidden")
+    visit.settle()
+    added.click()
+    pictures.wait_for()
+    visit.settle()
+    assert pictures.input_value() == "our pets"
     visit.check()
 
 
