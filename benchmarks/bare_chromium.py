@@ -57,8 +57,9 @@ class Tab:
 
     def until(self, condition: str, then: str = "true") -> Any:
         """Wait until a JavaScript condition holds in a frame of the page, and give what an expression is then."""
-        look = f"const look = () => ({condition}) ? done({then}) : requestAnimationFrame(look); look();"
-        return self.evaluate(f"new Promise(done => {{ {look} }})")
+        look = f"({condition}) ? done({then}) : requestAnimationFrame(look)"
+        look = f"const look = () => {{ try {{ {look} }} catch (error) {{ failed(error) }} }}; look();"
+        return self.evaluate(f"new Promise((done, failed) => {{ {look} }})")
 
     def _send(self, method: str, **params: Any) -> dict[str, Any]:
         self._number += 1
@@ -73,13 +74,18 @@ class Tab:
 
 
 @contextmanager
-def bare_chromium(executable: str, script: str = "") -> Iterator[Tab]:
+def bare_chromium(executable: str | None, script: str = "") -> Iterator[Tab]:
     """Start a browser that has seen nothing, and give an empty tab of it.
 
     Args:
-        executable: of Chromium.
+        executable: of Chromium, None where none was found.
         script: as `Tab` takes it.
+
+    Raises:
+        RuntimeError: there is none.
     """
+    if executable is None:
+        raise RuntimeError("this needs Chromium and found none; install it with: python -m tools.chromium")
     with ExitStack() as stack:
         profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         command = [executable, *FLAGS.split(), f"--user-data-dir={profile}", "about:blank"]

@@ -37,7 +37,15 @@ def test_what_streamlit_itself_takes_is_noted(tmp_path, monkeypatch):
         bare.bare_chromium(find(), pages.LISTEN) as tab,
     ):
         pages.visit(tab, url, server, case, again=1)
+        tab.evaluate("window.looks = 0")
+        with pytest.raises(RuntimeError, match="later"):  # at once, and not when patience has ended
+            tab.until("(() => { if (window.looks++) throw new Error('later'); })()")
     assert [(row["visit"], row["shown"] > 0) for row in pages.rows(case)] == [("cold", True), ("loaded", True)]
+
+
+def test_without_a_chromium_it_says_what_to_install():
+    with pytest.raises(RuntimeError, match="install it with"), bare.bare_chromium(None):
+        pass
 
 
 def test_compare_is_measured_with_each_number_of_runs_and_other_pages_with_the_fewest():
