@@ -20,10 +20,11 @@ import psutil
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.classroom import dashboard
-from benchmarks.pages import CHROMIUM, FINISHED
+from benchmarks.pages import FINISHED
 from cvcore.run_directory import load_run
 from tools.chromium import find
 
+CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
 PATIENCE = 600_000  # milliseconds
 FIRST, AGAIN = 45.0, 12.0  # seconds from Launch until the accuracy of the finished run is shown
 ACCURACY = 0.965
