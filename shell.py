@@ -287,24 +287,45 @@ def _named(key: str, labels: dict[str, str]) -> str:
 
 
 def _address_counts(key: str, told: Any, chosen: Any) -> bool:
-    """Say whether the URL decides what a picker has, and not the widget: when it has changed under us (back, forward).
+    """Say whether the URL decides what a picker has, and not the widget: when it has changed under us (back, a link).
 
     A click that soon follows another one comes with a URL of before, as the browser has not heard of the new one yet:
-    then the click counts.
+    then the click counts, on the picker or on any other widget. This is not seen of a box that was ticked off, and of
+    a widget that was drawn for the first time just before.
 
     Args:
         key: the picker's.
         told: what the URL names.
         chosen: what the widget has.
     """
-    last, picked, recent = st.session_state.get(f"{key}_told", (None, None, []))
-    return told != last and not (chosen != picked and told in recent)
+    last, picked, recent, before = st.session_state.get(f"{key}_told", (None, None, [], {}))
+    if told == last or told not in recent:
+        return bool(told != last)
+    context = get_script_run_ctx()
+    back = context is not None and context.is_history_navigation
+    # A button is pressed for one draw: that it is so no more is no click.
+    clicked = any(before.get(name, now) not in (now, True) for name, now in _others(key).items())
+    return bool(chosen == picked and (back or not clicked))
 
 
 def _note_address(key: str, asked: Any, told: Any, picked: Any) -> None:
-    """Note what a picker has, what the URL named, and what it is to name from now on."""
-    _, _, recent = st.session_state.get(f"{key}_told", (None, None, []))
-    st.session_state[f"{key}_told"] = told, picked, [*recent, asked, told][-RECENT:]
+    """Note what a picker has, what the URL named and is to name from now on, and what other widgets have."""
+    _, _, recent, _ = st.session_state.get(f"{key}_told", (None, None, [], {}))
+    st.session_state[f"{key}_told"] = told, picked, [*recent, asked, told][-RECENT:], _others(key)
+
+
+def _others(key: str) -> dict[str, Any]:
+    """Give what other widgets than a picker have, as text but for boxes and buttons; no files, which are large."""
+    return {
+        str(name): value if isinstance(value, bool) else str(value)
+        for name, value in st.session_state.items()
+        if isinstance(value, (str, int, float, list)) and not str(name).startswith(key)
+    }
+
+
+def follow_address(key: str) -> None:
+    """Let the address, which the page itself has changed, decide what a picker has at its next draw."""
+    st.session_state.pop(f"{key}_told", None)
 
 
 def _say_gone(key: str, gone: int, picked: list[str]) -> None:

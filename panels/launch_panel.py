@@ -171,6 +171,7 @@ def button(wanted: Request | None) -> None:
         answer: dict[str, Any] = st.session_state.get(ANSWER, {})
         if "open" in answer:
             st.query_params.from_dict({**_kept(), **answer["open"]})
+            shell.follow_address("train_run")
             del answer["open"]
         if answer.get("kind") and answer["key"] == wanted.key:
             _answer(answer, wanted)

@@ -51,6 +51,7 @@ def restore(run_id: str) -> None:
             permissions.require(thrown.run, people.person(), "restore")
             trash.restore(run_id, settings.runs_folder())
             st.query_params["run"] = run_id
+            shell.follow_address("train_run")
             return
     raise RunNotFound(f"no run {run_id[:80]!r} is in the trash; it may have been restored or be older than its days")
 

@@ -299,6 +299,38 @@ def test_a_second_click_counts_where_the_browser_has_not_heard_of_the_address_of
     assert shown(page.run())[1] == before
 
 
+def test_a_pick_stays_where_a_click_elsewhere_comes_with_the_address_of_before(runs):
+    references = write_reference_runs(runs)
+    page = draw("compare")
+    page.multiselect[0].set_value(references[:3]).run()
+    before = page.query_params["runs"]
+    page.multiselect[0].set_value(references[:2]).run()
+    page.query_params["runs"] = before
+    page.segmented_control(key="compare_metric").set_value("loss").run()
+    assert shown(page)[1] == references[:2] == page.query_params["runs"]
+    assert page.segmented_control(key="compare_metric").value == "loss"
+    page.query_params["runs"] = before  # back: no widget has changed
+    assert shown(page.run())[1] == before
+
+
+def test_a_pick_on_train_stays_where_a_setting_comes_with_the_address_of_before_and_restoring_and_links_still_lead(runs):
+    first, second = (write_run(runs, "doodle-scratch", seed=seed) for seed in (1, 2))
+    page = draw("train", run=first)
+    page.selectbox(key="train_run").set_value(second).run()
+    page.query_params["run"] = first
+    next(field for field in page.number_input if field.label == "Seed").set_value(7).run()
+    assert page.selectbox(key="train_run").value == second == page.query_params["run"]
+    page.session_state["pressed"] = True  # as a button is for one draw
+    page.run().session_state["pressed"] = False
+    for linked in (first, second):
+        page.query_params["run"] = linked
+        assert page.run().selectbox(key="train_run").value == linked
+    page.button(key=f"delete_{second}").click().run()
+    assert page.selectbox(key="train_run").value == first
+    page.run().button(key=f"restore_{second}").click().run()
+    assert sound(page) and page.selectbox(key="train_run").value == second
+
+
 def test_a_second_pick_on_train_counts_where_the_browser_has_not_heard_of_the_address_of_the_first(runs):
     first, second, third = (write_run(runs, "doodle-scratch", seed=seed) for seed in (1, 2, 3))
     page = draw("train", run=first)
