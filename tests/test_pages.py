@@ -313,7 +313,7 @@ def test_a_pick_stays_where_a_click_elsewhere_comes_with_the_address_of_before(r
     assert shown(page.run())[1] == before
 
 
-def test_a_pick_on_train_stays_where_a_setting_comes_with_the_address_of_before_and_restoring_and_links_still_lead(runs):
+def test_a_pick_on_train_stays_where_a_setting_comes_with_the_address_of_before_and_links_still_lead(runs):
     first, second = (write_run(runs, "doodle-scratch", seed=seed) for seed in (1, 2))
     page = draw("train", run=first)
     page.selectbox(key="train_run").set_value(second).run()
