@@ -14,7 +14,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from cvcore.datasets import open_dataset
 from cvcore.published import get_recipe
 from cvcore.run_directory import Run
 from cvcore.settings import PROJECT
+from tools.ports import free_port
 
 THINK, RAMP = 5.0, 10.0  # seconds between two draws of a browser; in which all arrive
 MEMORY_GROWS = 0.10  # at most, of the server's memory once every page has been drawn
@@ -83,11 +83,7 @@ def queries(runs: list[Run], varied: bool) -> Iterator[str]:
 @contextmanager
 def dashboard(folder: Path, script: str = "app.py") -> Iterator[tuple[str, psutil.Process]]:
     """Start the dashboard as `make run` does, or another script, on a free port; give its address and its process."""
-    # Bound here as long, so that no other process gets the port: the server reuses addresses and may listen.
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    port = held.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen([*command, "--server.headless", "true"], cwd=PROJECT, stdout=log, stderr=log)
@@ -103,7 +99,6 @@ def dashboard(folder: Path, script: str = "app.py") -> Iterator[tuple[str, psuti
     finally:
         server.terminate()
         server.wait()
-        held.close()
 
 
 @contextmanager

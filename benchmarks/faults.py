@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from cvcore.new_run import new_run
 from cvcore.recipe import Recipe, make_recipe
 from cvcore.run_directory import Run, list_runs, load_run
 from cvcore.settings import PROJECT
+from tools.ports import free_port
 
 TARGETS = ("child", "worker", "dashboard")
 PATIENCE = 300.0  # seconds for what takes a few
@@ -84,12 +84,7 @@ class Dashboard:
     def __init__(self, runs: Path, log: Path) -> None:
         self.runs, self.log = runs, log
         self.process: subprocess.Popen[bytes] | None = None
-        self._kept = socket.socket()
-        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else the dashboard may not listen there
-        self._kept.bind(("127.0.0.1", 0))
-        self.port = self._kept.getsockname()[1]
-        if sys.platform != "linux":
-            self._kept.close()
+        self.port = free_port()
 
     def start(self) -> None:
         """Start it, and return at once."""
@@ -106,11 +101,6 @@ class Dashboard:
             self.process.kill()
             self.process.wait()
             self.process = None
-
-    def close(self) -> None:
-        """End it for good."""
-        self.kill()
-        self._kept.close()
 
 
 @dataclass
@@ -140,7 +130,7 @@ class Faults:
 
     def close(self) -> None:
         """End the dashboard, the worker and what still trains."""
-        self.dashboard.close()
+        self.dashboard.kill()
         for module in ("worker", "job"):
             for process in command_processes(module, self.runs):
                 with suppress(psutil.Error):

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+
+from tools.ports import free_port
 
 PATIENCE = 300.0  # seconds that a node may take to start on a busy machine
 MARK = "FOURWAYS_TEST_CLUSTER"  # every process of the cluster inherits it, and is found again by it
@@ -41,7 +42,7 @@ class RayCluster:
             "RAY_health_check_failure_threshold": "4",
             **environment,
         }
-        self.port, dashboard, client = free_ports(3)
+        self.port, dashboard, client = (free_port() for _ in range(3))
         self.address = f"http://127.0.0.1:{dashboard}"
         self.nodes: list[Path] = []
         try:
@@ -133,12 +134,3 @@ class RayCluster:
                     process.kill()
             psutil.wait_procs(left, timeout=1)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def free_ports(number: int) -> list[int]:
-    """Return ports that nothing listened on a moment ago."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

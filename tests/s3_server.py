@@ -1,8 +1,6 @@
 """A real S3-compatible server on loopback, for tests."""
 
 import logging
-import socket
-import sys
 from contextlib import contextmanager
 
 KEY, SECRET = "AKIAFOURWAYS", "s3cret-of-the-tests"
@@ -21,19 +19,6 @@ def s3_server(port=0):
         yield "http://{}:{}".format(*server.get_host_and_port())
     finally:
         server.stop()
-
-
-@contextmanager
-def kept_port():
-    """Yield a port that nobody else is given, also while no server of ours listens there; elsewhere than on Linux
-    that cannot be had, and another process may come first."""
-    with socket.socket() as kept:
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        port = kept.getsockname()[1]
-        if sys.platform != "linux":
-            kept.close()
-        yield port
 
 
 def options(endpoint):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.dashboard import free_port
+from tools.ports import free_port
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text()

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("s3fs", reason="the store is optional: pip install -r requirements-ray.txt")
 pytest.importorskip("moto", reason="the S3 server of the tests is not installed: make setup-dev")
 
-from s3_server import SECRET, kept_port, make_bucket, options, s3_server
+from s3_server import SECRET, make_bucket, options, s3_server
 from store_at_hand import PATIENCE, new_store, queued, send_run_json, wait_until
 from tiny_lessons import tiny_scratch, write_lesson
 
@@ -25,6 +25,7 @@ from cvcore.datasets import open_dataset
 from cvcore.errors import CvcoreError, DatasetError, SupersededAttempt
 from cvcore.run_directory import list_runs, load_run
 from cvcore.run_writer import create_run, give_up, start_attempt
+from tools.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -233,8 +234,7 @@ def test_run_given_up_here_is_not_brought_back(store, runs):
 
 @pytest.fixture
 def port():
-    with kept_port() as port:
-        yield port
+    return free_port()
 
 
 def test_store_that_is_away_is_a_sentence_and_what_was_written_arrives_when_it_is_back(runs, port, monkeypatch):

@@ -5,7 +5,6 @@ python -m tools.screenshot train docs/train.png --width 1280 --dark
 """
 
 import argparse
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from tools.chromium import find
+from tools.ports import free_port
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -33,9 +33,7 @@ def main() -> int:
     if executable is None:
         print("No Chromium was found; python -m tools.chromium installs one.", file=sys.stderr)
         return 1
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     server = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -18,15 +17,19 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from cvcore.settings import PROJECT
+from tools.ports import free_port
 
 # Streamlit's own search for its base path on a deep link; it finds it at the next attempt.
 EXPECTED_404 = ("/_stcore/health", "/_stcore/host-config")
 # What is said of a connection that took over 15 s, and is opened at the next attempt, and of what a page was still
 # fetching when it was left. An answer that is no good, such as a 404, is no such thing.
-BROKEN_OFF = re.compile(r"^WebSocket connection to|WebSocket onerror|DoInitPings|net::ERR_|Failed to fetch")
+BROKEN_OFF = re.compile(
+    r"^WebSocket connection to|WebSocket onerror|DoInitPings|Failed to fetch(?! dynamically)"
+    r"|net::ERR_(ABORTED|CONNECTION_\w+|EMPTY_RESPONSE|NETWORK_\w+|TIMED_OUT)"
+)
+HERE = re.compile(r"(https?|wss?)://(localhost|127\.0\.0\.1)[:/]")
 PATIENCE = 300_000  # milliseconds
 THERE = "document.querySelector('h1') && !document.querySelector('[data-testid=stSkeleton]')"
-_held: list[socket.socket] = []
 
 
 @dataclass
@@ -40,15 +43,6 @@ class Server:
     def memory_mb(self) -> float:
         """Return the resident memory of the server process, MB (10^6 bytes)."""
         return psutil.Process(self.process.pid).memory_info().rss / 1e6
-
-
-def free_port() -> int:
-    """Give a port that no other process gets: it stays bound here, and a server that reuses addresses may listen."""
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    _held.append(held)
-    return held.getsockname()[1]
 
 
 @contextmanager
@@ -100,11 +94,13 @@ class Visit:
     Attributes:
         said: what its console said.
         draws: 1 from when it asks for a run of its script until one has ended, else 0.
+        whole: whether it asked for all of the page, not for a part of it: then the end of a part is not waited for.
     """
 
     page: Page
     said: list[str]
     draws: int = 0
+    whole: bool = True
 
     def settle(self) -> None:
         """Wait until the script has run and what it drew is there; parts that are drawn every second may go on."""
@@ -120,13 +116,16 @@ class Visit:
         """Note that the page asks for a draw."""
         asked = BackMsg.FromString(message) if isinstance(message, bytes) else BackMsg()
         if asked.WhichOneof("type") == "rerun_script" and not asked.rerun_script.is_auto_rerun:
+            self.whole = not asked.rerun_script.fragment_id or bool(self.draws and self.whole)
             self.draws = 1
 
     def received(self, message: str | bytes) -> None:
         """Note that a draw has ended, and not for another one."""
         told = ForwardMsg.FromString(message) if isinstance(message, bytes) else ForwardMsg()
         if told.WhichOneof("type") == "script_finished":
-            self.draws *= told.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
+            part = told.script_finished == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
+            early = told.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
+            self.draws *= early or (part and self.whole)
 
     def check(self) -> None:
         """Hold the page to what every page owes: no traceback, no error box, a quiet console."""
@@ -138,18 +137,24 @@ class Visit:
         assert self.said == []
 
 
+def expected(said: str, url: str) -> bool:
+    """Say whether an error in the console is none of ours: a connection to this computer that broke off."""
+    if HERE.match(url) is None and "net::" in said:  # nothing is fetched from elsewhere
+        return False
+    return url.endswith(EXPECTED_404) or BROKEN_OFF.search(said) is not None
+
+
 def visiting(browser: Browser, width: int = 1280, height: int = 1000) -> Visit:
     page = browser.new_context(viewport={"width": width, "height": height}).new_page()
     page.set_default_timeout(PATIENCE)
     visit = Visit(page, [])
 
     def listen(message) -> None:
-        expected = message.location.get("url", "").endswith(EXPECTED_404) or BROKEN_OFF.search(message.text)
-        if message.type == "error" and not expected:
+        if message.type == "error" and not expected(message.text, message.location.get("url", "")):
             visit.said.append(f"{message.text} ({message.location.get('url')})")
 
     def connect(socket) -> None:
-        visit.draws = 1
+        visit.draws, visit.whole = 1, True
         socket.on("framesent", visit.sent)
         socket.on("framereceived", visit.received)
 
