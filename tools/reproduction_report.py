@@ -109,20 +109,21 @@ def recipes_table(runs: Sequence[Run]) -> str:
 
 
 def runs_table(runs: Sequence[Run]) -> str:
-    """One row a run that counts, then one an imported history, the figures as they are in its metrics.json."""
+    """One row a run that counts, for each recipe it counts for, then one an imported history."""
     head = ("recipe", "seed", "run", "train, last", "validation, last", "validation, highest",
             "validation, lowest loss", "test", "best epoch", "time", "device")  # fmt: skip
     asked = (("train", "last"), ("validation", "last"), ("validation", "best"), ("validation", "checkpoint"),
              ("test", "checkpoint"))  # fmt: skip
-    told = [run for recipe in recipes_in_order() for run in reproduction.same_recipe(recipe, runs)]
+    told = [(recipe.id, run) for recipe in recipes_in_order() for run in reproduction.same_recipe(recipe, runs)]
+    told += [(run.recipe["id"], run) for run in sorted(runs, key=lambda run: run.id) if run.imported]
     rows = []
-    for run in [*told, *sorted((run for run in runs if run.imported), key=lambda run: run.id)]:
+    for recipe_id, run in told:
         values = [reproduction.figure_of(run, split, epoch) for split, epoch in asked]  # type: ignore[arg-type]
         shares = ["–" if value is None else _spaced(reproduction.percent(value)) for value in values]
         seed = "–" if run.seed is None else str(run.seed)
         costs = ("–", "imported") if run.imported else (_times([run]), device(run))
         best = number((run.metrics or {}).get("best_epoch"))
-        rows.append((f"`{run.recipe['id']}`", seed, f"`{run.id}`", *shares, str(best), *costs))
+        rows.append((f"`{recipe_id}`", seed, f"`{run.id}`", *shares, str(best), *costs))
     return _table(head, rows)
 
 
