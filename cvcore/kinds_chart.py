@@ -12,7 +12,8 @@ from cvcore.kinds import Kind
 if TYPE_CHECKING:
     import numpy as np
 
-POINTS = 5_000  # of all thin curves together: more take a browser longer than they tell
+CURVES = 200  # thin ones together: more take a browser longer than they tell, as nobody can follow one of them
+POINTS = 5_000  # of all of them
 BAND = (0.1, 0.9)  # shares of the runs below and above which the band ends
 ENOUGH = 10  # runs of which these hold eight in ten; of fewer the band holds all
 
@@ -21,8 +22,9 @@ def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: 
     """Draw training and validation of each kind: the mean of its runs, a band around most of them, each run thinly.
 
     The band holds the validation of eight runs in ten, or of all where fewer than `ENOUGH` have the epoch. Mean and
-    band are drawn where at least half of a kind's runs have the epoch. All thin curves together have at most `POINTS`
-    points: of long ones only each second, third… epoch is drawn.
+    band are drawn where at least half of a kind's runs have the epoch. Of more runs than `CURVES` in all, each kind has
+    its share of them drawn thinly, evenly from the lowest last epoch to the highest; mean and band are of all. All thin
+    curves together have at most about `POINTS` points: of long ones only each second, third… epoch is drawn.
 
     Args:
         kinds: in legend order.
@@ -38,7 +40,7 @@ def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: 
     hover = f"%{{customdata[0]:{digits}}} validation%{{customdata[1]}}%{{customdata[2]}}"
     styles = run_styles([kind.strategy for kind in kinds])
     values = [(_values(kind, f"val_{metric}"), _values(kind, metric)) for kind in kinds]
-    step = _step([validation for validation, _ in values])
+    share, step = _thinned([validation for validation, _ in values])
     thin: list[dict[str, Any]] = []
     bands: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
@@ -49,7 +51,7 @@ def curves_of_kinds(kinds: Sequence[Kind], metric: str = "accuracy", smoothing: 
         mean, low, high = _summed_up(validation)
         counts = (~np.isnan(validation)).sum(axis=0)
         if len(kind.runs) > 1:
-            x, y = _one_line(validation, step)
+            x, y = _one_line(_evenly(validation, share), step)
             line = {"color": colour, "width": 0.8, "simplify": False}  # thinned already
             thin.append({**silent, "x": x, "y": y, "opacity": 0.2, "line": line})
             along, ends = _outline(epochs, low, high)
@@ -112,8 +114,23 @@ def _outline(
     return x, y
 
 
-def _step(values: Sequence[np.ndarray]) -> int:
-    return max(1, -(-sum(one.size for one in values) // POINTS))
+def _thinned(values: Sequence[np.ndarray]) -> tuple[int, int]:
+    """Of how many runs one is drawn thinly, and of how many of its epochs one; 1 for all."""
+    share = max(1, -(-sum(map(len, values)) // CURVES))
+    return share, max(1, -(-sum(one.size for one in values) // share // POINTS))
+
+
+def _evenly(values: np.ndarray, share: int) -> np.ndarray:
+    """One row in so many, evenly from the lowest last number to the highest; both of these at least."""
+    import numpy as np
+
+    if share == 1 or not values.shape[1]:
+        return values
+    there = ~np.isnan(values)
+    last = values.shape[1] - 1 - np.argmax(there[:, ::-1], axis=1)
+    order = np.argsort(np.where(there.any(axis=1), values[np.arange(len(values)), last], -np.inf), kind="stable")
+    drawn = np.linspace(0, len(values) - 1, max(2, len(values) // share)).round().astype(int)
+    return values[order[drawn]]
 
 
 def _one_line(values: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +167,7 @@ def _keys(kinds: Sequence[Kind]) -> list[dict[str, Any]]:
     if most > 1:
         band = f"8 in 10 runs, all of fewer than {ENOUGH}" if most >= ENOUGH else "lowest to highest run"
         keys.append({**key, "name": band, "line": {"color": f"{NEUTRAL}60", "width": 10}})
-        keys.append({**key, "name": "each run", "line": {"color": NEUTRAL, "width": 0.8}})
+        keys.append({**key, "name": "single runs", "line": {"color": NEUTRAL, "width": 0.8}})
     return keys
 
 
@@ -167,10 +184,11 @@ def caption(kinds: Sequence[Kind], words: str, metric: str = "accuracy") -> str:
             f"of the runs {words}, a dotted one their mean training, where at least half of them have the "
             "epoch."]  # fmt: skip
     if most > 1:
-        step = thinned(kinds, metric)
+        share, step = thinned(kinds, metric)
+        which = "each run" if share == 1 else f"one run in {share}, from the lowest to the highest"
         drawn = "" if step == 1 else f", of which one epoch in {step} is drawn"
         band = f"holds eight runs in ten, and all of fewer than {ENOUGH}" if most >= ENOUGH else "holds all of them"
-        said.append(f"The band {band}; thin lines are the validation of each run{drawn}.")
+        said.append(f"The band {band}; thin lines are the validation of {which}{drawn}.")
     return " ".join(said)
 
 
@@ -178,9 +196,9 @@ def _several(kinds: Sequence[Kind]) -> str:
     return "1 kind" if len(kinds) == 1 else f"{len(kinds)} kinds"
 
 
-def thinned(kinds: Sequence[Kind], metric: str = "accuracy") -> int:
-    """Return every how manieth epoch of a thin curve is drawn, 1 for all."""
-    return _step([_values(kind, f"val_{metric}") for kind in kinds])
+def thinned(kinds: Sequence[Kind], metric: str = "accuracy") -> tuple[int, int]:
+    """Return of how many runs one has a thin curve, and of how many epochs one is drawn in it; 1 for all."""
+    return _thinned([_values(kind, f"val_{metric}") for kind in kinds])
 
 
 def curves_of_kinds_alt(kinds: Sequence[Kind], metric: str = "accuracy") -> str:

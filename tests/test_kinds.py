@@ -173,7 +173,7 @@ def test_a_kind_is_drawn_as_its_mean_with_a_band_and_each_run_thinly(three):
     (thin,) = [one for one in traces(figure) if one["line"].get("width") == 0.8]
     assert np.array_equal(np.isnan(thin["y"]), [0, 0, 1, 0, 0, 1, 0, 1, 1]) and thin["hoverinfo"] == "skip"
     assert [one["name"] for one in figure["data"][:4]] == [
-        "mean validation", "mean training", "lowest to highest run", "each run"]  # fmt: skip
+        "mean validation", "mean training", "lowest to highest run", "single runs"]  # fmt: skip
     go.Figure(figure)
     said = kinds_chart.caption(three, "of one recipe")
     assert (
@@ -215,12 +215,35 @@ def test_thin_curves_have_a_limited_number_of_points_and_end_where_the_runs_do(t
     for run in three[0].runs:
         write_history(run, [(0.5, 0.5 + n / 1000) for n in range(100)])
     monkeypatch.setattr(kinds_chart, "POINTS", 30)
-    assert kinds_chart.thinned(three) == 10
+    assert kinds_chart.thinned(three) == (1, 10)
     figure = kinds_chart.curves_of_kinds(three, smoothing=0.5)
     (thin,) = [one for one in traces(figure) if one["line"].get("width") == 0.8]
     assert thin["x"][:12].tolist() == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100, 0] and len(thin["x"]) == 3 * 12
     (mean,) = [one for one in traces(figure) if "hovertemplate" in one]
     assert len(mean["x"]) == 100 and "smoothed with weight 0.5" in figure["layout"]["title"]["text"]
+
+
+def test_of_many_runs_some_are_drawn_thinly_from_the_lowest_to_the_highest_and_the_mean_is_of_all(
+    tmp_path, monkeypatch
+):
+    runs = runs_of(tmp_path, "doodle-features", seeds=9)
+    for n, run in enumerate(runs):
+        write_history(run, [(0.5, 0.9), (0.5, (n * 7 % 9) / 10)])
+    write_history(runs[8], [(0.5, 0.9)])  # ends with the highest
+    found = [Kind("Features", tuple(runs), True)]
+    monkeypatch.setattr(kinds_chart, "CURVES", 3)
+    assert kinds_chart.thinned(found) == (3, 1)
+    figure = kinds_chart.curves_of_kinds(found)
+    (thin,) = [one for one in traces(figure) if one["line"].get("width") == 0.8]
+    ends = thin["y"].reshape(3, 3)[:, :2]
+    others = sorted((n * 7 % 9) / 10 for n in range(8))
+    assert ends[:, 1].tolist()[:2] == [pytest.approx(others[0]), pytest.approx(others[4])] and np.isnan(ends[2, 1])
+    (mean,) = [one for one in traces(figure) if "hovertemplate" in one]
+    assert mean["y"][1] == pytest.approx(np.mean(others))
+    assert "the validation of one run in 3, from the lowest to the highest." in kinds_chart.caption(found, "alike")
+    for run in runs:
+        write_history(run, [])
+    go.Figure(kinds_chart.curves_of_kinds(found))
 
 
 def test_kinds_without_a_finished_epoch_are_drawn_and_said(tmp_path):
