@@ -41,14 +41,12 @@ print(backends.look_after(folder), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
-
 # A worker that takes the folder, finds that it cannot serve it, and needs its time to end.
 FAILS_SLOWLY = """
 import sys
 from pathlib import Path
 from cvcore.backends.worker import _only_worker
-with _only_worker(Path(sys.argv[1])):
-    pass
+with _only_worker(Path(sys.argv[1])): pass
 sys.stdin.read()
 sys.exit("no good")
 """
